@@ -1,0 +1,75 @@
+"""Content addresses: full sha256 of files, folders, values and of the code that a stage runs."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def of_bytes(content: bytes) -> str:
+    """Return the sha256 of some bytes, as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Return the sha256 of a file's content, as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def of_path(path: Path) -> str:
+    """Return the sha256 of a file, or of a folder: its sorted relative names with each file's sha256."""
+    if path.is_file():
+        return of_file(path)
+    members = sorted(member for member in path.rglob("*") if member.is_file())
+    return of_value([(member.relative_to(path).as_posix(), of_file(member)) for member in members])
+
+
+def of_value(value: object) -> str:
+    """Return the sha256 of a JSON value in its one canonical form (sorted keys, no spaces)."""
+    return of_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+@cache
+def of_code(module: str) -> str:
+    """Return the sha256 of a module's source and of every edgeship module that it imports, however deep.
+
+    Lazy imports inside functions count too: what matters is which code can run.
+    """
+    seen: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        source = _source(name)
+        if source is None or name in seen:
+            continue
+        text = source.read_bytes()
+        seen[name] = of_bytes(text)
+        waiting += _imported(ast.parse(text))
+    return of_value(seen)
+
+
+def _source(module: str) -> Path | None:
+    parts = module.split(".")
+    if parts[0] != PACKAGE.name:
+        return None
+    stem = PACKAGE.joinpath(*parts[1:])
+    for candidate in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if candidate.is_file() and candidate != PACKAGE / "__init__.py":
+            return candidate
+    return None
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
