@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeship.errors import BadInput
 from edgeship.progress import OnProgress
 
 
@@ -76,3 +77,70 @@ class Importer(Protocol):
             BadInput: the source is damaged, holds code that is not trusted, or has shapes that must be given.
             StageFailed: the converter refused.
         """
+
+
+# The plugs need the names above, so they are imported below them.
+from edgeship.importers import keras  # noqa: E402
+
+IMPORTERS: dict[str, Importer] = {
+    "keras": keras,
+}
+
+_SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".tflite": "tflite"}
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x89HDF": "HDF5",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x02": "a Python pickle",
+    b"\x1f\x8b": "gzip",
+    b"<": "HTML or XML",
+    b"version https://git-lfs": "a git-lfs pointer, not the file that it stands for",
+}
+_LATER = {".onnx": "ONNX", ".pt2": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch"}
+SUPPORTED = ".keras, .h5, .tflite and SavedModel folders"
+
+
+def recognize(source: Path) -> str:
+    """Return the name of the importer for a file or folder, by what is inside; reads a few bytes.
+
+    Raises:
+        BadInput: missing, empty, of a kind that no importer takes, or not what its name says.
+    """
+    try:
+        if not source.exists():
+            raise BadInput(f"{source}: no such file or folder")
+        if source.is_file() and source.stat().st_size == 0:
+            raise BadInput(f"{source}: the file is empty")
+        found = next((name for name, importer in IMPORTERS.items() if importer.recognizes(source)), None)
+        head = b"" if source.is_dir() else _head(source)
+    except OSError as fault:
+        raise BadInput(f"{source}: cannot be read: {fault.strerror or fault}") from fault
+    suffix = source.suffix.lower()
+    said = _SUFFIXES.get(suffix) if source.is_file() else found
+    if found and said in (found, None) and not (suffix in (".h5", ".hdf5") and head.startswith(b"PK")):
+        return found
+    if source.is_dir():
+        raise BadInput(f"{source}: a folder without saved_model.pb", hint=f"models are {SUPPORTED}")
+    if suffix in _LATER and not found:
+        raise BadInput(f"{source}: {_LATER[suffix]} files are not read yet", hint=f"models are {SUPPORTED}")
+    content = found_kind(head)
+    if said:
+        raise BadInput(
+            f"{source}: content is not what its name says: it is {content}", hint="was the download complete?"
+        )
+    raise BadInput(f"{source}: not a model that edgeship reads; it is {content}", hint=f"models are {SUPPORTED}")
+
+
+def _head(source: Path) -> bytes:
+    with source.open("rb") as stream:
+        return stream.read(64)
+
+
+def found_kind(head: bytes) -> str:
+    """Return in words what a file with this beginning is."""
+    if head[4:8] == b"TFL3":
+        return "a TFLite file"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    return "text" if head.isascii() and b"\0" not in head else "of an unknown kind"
