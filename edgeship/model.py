@@ -1,0 +1,142 @@
+"""What the user calls a model: a file, a SavedModel folder, a folder with a `model.toml`, or the name of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgeship import digest, resources, toml_file
+from edgeship.errors import BadInput, unknown
+from edgeship.examples import Preparation
+from edgeship.toml_file import Record
+
+MANIFEST = "model.toml"
+DEFAULT = "digits"
+
+
+class InputEntry(Record):
+    """`[inputs.<name>]`: how stored values become what the model eats."""
+
+    scale: float | tuple[float, ...] = 1.0
+    offset: float | tuple[float, ...] = 0.0
+    layout: Literal["NHWC", "NCHW"] | None = None
+    range: tuple[float, float] | None = Field(None, description="what the model eats lies in it")
+
+
+class DataEntry(Record):
+    """`[data]`: labelled examples to judge by, others to calibrate with, and the licence of both."""
+
+    file: str | None = None
+    calibration: str | None = None
+    licence: str | None = None
+
+
+class QualityEntry(Record):
+    """`[quality]`: the metric and the drop that is allowed."""
+
+    metric: str | None = None
+    max_drop: float | None = Field(None, ge=0)
+
+
+class ModelEntry(Record):
+    """A `model.toml`: a model and all that is needed to judge it, said once."""
+
+    source: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    summary: str = ""
+    licence: str | None = None
+    inputs: dict[str, InputEntry] = Field(default_factory=dict)
+    data: DataEntry = DataEntry()
+    quality: QualityEntry = QualityEntry()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model to work on. `name` is the folder's or the file's; `sha256` is that of the source's content."""
+
+    name: str
+    source: Path
+    sha256: str
+    data: Path | None = None
+    calibration: Path | None = None
+    preparation: Mapping[str, Preparation] = field(default_factory=dict)
+    metric: str | None = None
+    max_drop: float | None = None
+    labels: tuple[str, ...] = ()
+
+
+def samples() -> list[str]:
+    """Return the names of the sample models."""
+    return sorted(entry.parent.name for entry in resources.folder("models").glob(f"*/{MANIFEST}"))
+
+
+def find(argument: str) -> Model:
+    """Return the model that a command line names.
+
+    Raises:
+        BadInput: there is no such file, folder or sample (near miss offered), or its `model.toml` does not fit.
+    """
+    path = Path(argument)
+    if path.is_dir() and (path / MANIFEST).is_file():
+        return _from_entry(path)
+    if path.exists():
+        return Model(name=path.resolve().stem, source=path, sha256=_address(path))
+    known = samples()
+    if argument in known:
+        return _from_entry(resources.folder("models") / argument)
+    if path.suffix or "/" in argument:
+        raise BadInput(f"{argument}: no such file or folder", hint=f"sample models: {', '.join(known)}")
+    raise unknown("model", argument, known)
+
+
+def _address(path: Path) -> str:
+    try:
+        if path.is_file() and not path.stat().st_size:
+            raise BadInput(f"{path}: the file is empty", hint="export or copy the model again")
+        return digest.of_path(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _from_entry(folder: Path) -> Model:
+    where = folder / MANIFEST
+    entry = toml_file.read(where, ModelEntry)
+    source = folder / entry.source
+    if not source.exists():
+        raise BadInput(f"{where}: its source '{entry.source}' is not there")
+    found = _address(source)
+    if found != entry.sha256:
+        raise BadInput(
+            f"{source}: sha256 is {found}, but {where} says {entry.sha256}",
+            hint="restore the file, or correct model.toml",
+        )
+    return Model(
+        name=folder.resolve().name,
+        source=source,
+        sha256=found,
+        data=_beside(folder, entry.data.file),
+        calibration=_beside(folder, entry.data.calibration),
+        preparation={name: _preparation(item) for name, item in entry.inputs.items()},
+        metric=entry.quality.metric,
+        max_drop=entry.quality.max_drop,
+        labels=entry.labels,
+    )
+
+
+def _beside(folder: Path, name: str | None) -> Path | None:
+    if name is None:
+        return None
+    if not (folder / name).is_file():
+        raise BadInput(f"{folder / MANIFEST}: its data file '{name}' is not there")
+    return folder / name
+
+
+def _preparation(entry: InputEntry) -> Preparation:
+    scale = (entry.scale,) if isinstance(entry.scale, float) else entry.scale
+    offset = (entry.offset,) if isinstance(entry.offset, float) else entry.offset
+    return Preparation(scale, offset, entry.range)
