@@ -69,6 +69,7 @@ class Training(Record):
 
     epochs: int = Field(6, ge=1)
     max_steps: int | None = Field(None, ge=1, description="upper limit on all steps of one technique")
+    min_epoch_steps: int = Field(60, ge=1, description="an epoch of few examples takes them several times")
     batch_size: int = Field(32, ge=1)
     learning_rate: float | None = Field(None, gt=0, description="absent: probed on the loss")
     patience_epochs: int = Field(3, ge=1, description="epochs without a better one before stopping")
