@@ -288,7 +288,7 @@ class _Lesson:
         with tf.GradientTape() as tape:
             loss = self._loss(self._call(inputs, training=True), targets, labels)
         gradients = tape.gradient(loss, self.variables, unconnected_gradients="zero")
-        gradients, _ = tf.clip_by_global_norm(gradients, 1e3)
+        gradients, _ = tf.clip_by_global_norm([tf.convert_to_tensor(gradient) for gradient in gradients], 1e3)
         self._move(gradients, rate)
         return loss
 

@@ -36,3 +36,22 @@ def cloned(model: Any, replace: Callable[[Any], Any] | None = None) -> Any:
     copy = tf_keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return tf_keras.models.clone_model(copy, clone_function=replace) if replace else copy
+
+
+def only_producer(layer: Any) -> Any:
+    """Return the layer whose output is this layer's only input, used once; None where there are several."""
+    nodes = layer.inbound_nodes
+    if len(nodes) != 1:
+        return None
+    before = nodes[0].inbound_layers
+    return None if isinstance(before, (list, tuple)) and len(before) != 1 else _single(before)
+
+
+def only_consumer(layer: Any) -> Any:
+    """Return the layer that alone takes this layer's output; None where there are several, or none."""
+    nodes = layer.outbound_nodes
+    return nodes[0].outbound_layer if len(nodes) == 1 and len(layer.inbound_nodes) == 1 else None
+
+
+def _single(layers: Any) -> Any:
+    return layers[0] if isinstance(layers, (list, tuple)) else layers

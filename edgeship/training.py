@@ -16,7 +16,7 @@ from edgeship.bridge import bridge
 from edgeship.errors import BadInput, StageFailed
 from edgeship.finetune import Array, Examples, Trainee, Tuned, finetune, plan, predict, split
 from edgeship.keras_layers import kernel_name
-from edgeship.passes import prune, qat
+from edgeship.passes import cluster, prune, qat
 from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Recipe
 
@@ -96,7 +96,7 @@ def train(on_progress: OnProgress, order: Order) -> Trained:
         tuned[name] = finetune(
             on_progress, trainee, examples, teacher, options=order.recipe.train, seed=order.seed, stage=name
         )
-        model = {"prune": prune.strip, "qat": lambda aware: aware}[name](trainee.model)
+        model = {"prune": prune.strip, "cluster": cluster.strip, "qat": lambda aware: aware}[name](trainee.model)
     on_progress(Progress("train", 0, 0, "converting"))
     content = to_tflite(order, model)
     temporary = order.out.with_name(order.out.name + ".part")
@@ -109,6 +109,8 @@ def train(on_progress: OnProgress, order: Order) -> Trained:
 def _wrapped(name: str, model: Any, recipe: Recipe, steps: int, examples: Examples) -> Trainee:
     if name == "prune":
         return prune.wrap(model, recipe, steps=steps)
+    if name == "cluster":
+        return cluster.wrap(model, recipe)
     assert recipe.qat is not None
     few = tuple(array[: recipe.qat.calibration_examples] for array in examples.inputs)
     return qat.wrap(model, recipe, calibration=few)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from edgeship.finetune import Array, Trainee
-from edgeship.keras_layers import cloned, is_chosen
+from edgeship.keras_layers import cloned, is_chosen, only_consumer, only_producer
 from edgeship.recipe import Recipe
 
 SUMMARY = "training that sees 8-bit rounding"
+_KNOWN_ACTIVATIONS = frozenset({"linear", "relu", "relu6", "swish", "gelu", "softmax", "sigmoid", "tanh"})
 PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
 
 
@@ -26,11 +29,12 @@ def wrap(model: Any, recipe: Recipe, *, calibration: tuple[Array, ...]) -> Train
     quantization = tfmot.quantization.keras
 
     def annotated(layer: Any) -> Any:
-        if is_chosen(layer.name, options.layers, options.skip) and _supports(layer):
-            return quantization.quantize_annotate_layer(layer)
-        return layer
+        way = _way_to_round(layer) if is_chosen(layer.name, options.layers, options.skip) else None
+        if way is None:
+            return layer
+        return quantization.quantize_annotate_layer(layer, None if way == "scheme" else _round_output())
 
-    with quantization.quantize_scope():
+    with quantization.quantize_scope(), _clusters_of_whole_kernels():
         aware = quantization.quantize_apply(cloned(model, annotated), _scheme(recipe))
     calibrate(aware, calibration)
     return Trainee(aware, quantized=True)
@@ -57,14 +61,48 @@ def calibrate(model: Any, inputs: tuple[Array, ...]) -> None:
         quantizers.quant_ops.MovingAvgQuantize = moving_average
 
 
-def _supports(layer: Any) -> bool:
-    """Say whether TF-MOT knows how to round this kind of layer."""
+def _way_to_round(layer: Any) -> Literal["scheme", "output"] | None:
+    """Say how a layer is rounded: as TF-MOT's scheme does it, its output only, or not at all."""
     import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_registry
 
-    if isinstance(layer, tf_keras.layers.InputLayer):
-        return False
-    return bool(default_8bit_quantize_registry.Default8BitQuantizeRegistry().supports(layer))
+    kinds = tf_keras.layers
+    if isinstance(layer, kinds.BatchNormalization):
+        before = only_producer(layer)
+        folds = type(before) in (kinds.Conv2D, kinds.DepthwiseConv2D, kinds.Dense) and only_consumer(before) is layer
+        return "scheme" if folds and before.activation is tf_keras.activations.linear else "output"
+    if isinstance(layer, kinds.Activation):
+        name = getattr(layer.activation, "__name__", "")
+        return "scheme" if name in _KNOWN_ACTIVATIONS else "output"
+    if default_8bit_quantize_registry.Default8BitQuantizeRegistry().supports(layer):
+        return "scheme"
+    return "output" if type(layer) in (kinds.Multiply, kinds.Subtract, kinds.Rescaling) else None
+
+
+def _round_output() -> Any:
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_configs
+
+    return default_8bit_quantize_configs.Default8BitOutputQuantizeConfig()
+
+
+@contextmanager
+def _clusters_of_whole_kernels() -> Iterator[None]:
+    """Keep one set of values for a whole kernel: TF-MOT would make one per channel, and they would drift apart."""
+    from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cluster_preserve import (
+        cluster_preserve_quantize_registry as registry,
+    )
+
+    theirs = registry.get_centroids
+
+    def of_whole_kernel(layer: Any, weight: Any, data_format: str) -> tuple[Any, Any, Any, bool]:
+        values, index = registry.get_unique(weight)
+        return values, registry.tf.size(values), index, False
+
+    registry.get_centroids = of_whole_kernel
+    try:
+        yield
+    finally:
+        registry.get_centroids = theirs
 
 
 def _scheme(recipe: Recipe) -> Any:
