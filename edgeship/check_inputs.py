@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeship.artifact import TensorSpec
 from edgeship.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgeship.examples import Examples, Preparation
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,6 +31,14 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str
     limit: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class RealInputs:
+    """A few of the user's examples as they are stored, and how they become what the model eats."""
+
+    examples: Examples
+    preparation: Mapping[str, Preparation]
 
 
 def full_shapes(
@@ -82,15 +92,15 @@ def _shape_options(inputs: Sequence[InputSpec]) -> str:
 
 
 def arrays(
-    source: Path, inputs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], examples: Path | None, seed: int
+    source: Path, inputs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], real: RealInputs | None, seed: int
 ) -> dict[str, Array]:
     """Return a few examples for each input, batch first: real ones if there are, else seeded standard normal ones.
 
     Raises:
         BadInput: the examples do not fit the inputs.
     """
-    if examples is not None:
-        return _read(source, inputs, shapes, examples)
+    if real is not None:
+        return _real(source, inputs, shapes, real)
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -108,31 +118,21 @@ def arrays(
     return made
 
 
-def _read(
-    source: Path, inputs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], examples: Path
+def _real(
+    source: Path, inputs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]], real: RealInputs
 ) -> dict[str, Array]:
     import numpy as np
 
-    found: dict[str, Array] = {}
-    try:
-        with np.load(examples, allow_pickle=False) as file:
-            for spec in inputs:
-                key = spec.name if spec.name in file else "inputs"
-                if key not in file or (key == "inputs" and len(inputs) > 1):
-                    raise BadInput(f"{examples}: no array '{spec.name}' for that input of {source}")
-                found[spec.name] = file[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
-        raise BadInput(f"{examples}: cannot be read: {fault}") from fault
-    counts = {len(array) for array in found.values()}
-    if len(counts) != 1 or counts == {0}:
-        raise BadInput(f"{examples}: the inputs have {sorted(counts)} examples; each needs the same number, at least 1")
+    from edgeship import examples
+
+    specs = [TensorSpec(spec.name, shapes[spec.name], spec.dtype) for spec in inputs]
+    found = examples.prepared(examples.matched(real.examples, specs), specs, real.preparation)
     for spec in inputs:
-        wanted, batch = shapes[spec.name], max(shapes[spec.name][0], 1)
-        count = min(EXAMPLES, counts.copy().pop()) if batch == 1 else batch
-        array = found[spec.name][:count]
-        if array.shape[1:] != wanted[1:] or len(array) < batch:
-            raise BadInput(f"{examples}: '{spec.name}' is {found[spec.name].shape}; {source} takes {wanted}")
-        found[spec.name] = np.ascontiguousarray(array.astype(spec.dtype))
+        batch = max(shapes[spec.name][0], 1) if shapes[spec.name] else 1
+        count = min(EXAMPLES, real.examples.count) if batch == 1 else batch
+        if real.examples.count < batch:
+            raise BadInput(f"{real.examples.origin}: {source} takes {batch} examples at once; there are fewer")
+        found[spec.name] = np.ascontiguousarray(found[spec.name][:count].astype(spec.dtype))
     return found
 
 

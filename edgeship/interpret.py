@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edgeship import child
 from edgeship.artifact import TensorSpec
 from edgeship.errors import BadInput, StageFailed
+from edgeship.flatbuffer import Quantization, dequantized
 from edgeship.progress import OnProgress, Progress, silent
 
 Kernels = Literal["default", "without-delegates"]
@@ -149,6 +150,7 @@ class Runner:
         except (ValueError, RuntimeError) as error:
             raise StageFailed(f"{model.name}: the runtime cannot load it: {_first_line(error)}") from None
         self.model = model
+        self.details: dict[int, Any] | None = None
         self.input_details, self.output_details = self._ordered_details()
         self.inputs = tuple(_spec(name, entry) for name, entry in self.input_details)
         self.outputs = tuple(_spec(name, entry) for name, entry in self.output_details)
@@ -185,6 +187,20 @@ class Runner:
         except (ValueError, RuntimeError) as error:
             raise StageFailed(f"{self.model.name}: the runtime cannot run it: {_first_line(error)}") from None
         return {name: self._output(entry, count) for name, entry in self.output_details}
+
+    def tensor(self, index: int) -> NDArray[Any]:
+        """Return any tensor's real values after a run; the runner must have been made with `keep_all`."""
+        if self.details is None:
+            self.details = {entry["index"]: entry for entry in self.interpreter.get_tensor_details()}
+        entry = self.details[index]
+        parameters = entry["quantization_parameters"]
+        array = self.interpreter.get_tensor(index)
+        if not len(parameters["scales"]):
+            return np.array(array)
+        found = Quantization(
+            parameters["scales"].astype(np.float64), parameters["zero_points"], parameters["quantized_dimension"]
+        )
+        return dequantized(array, found)
 
     def _in_order(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays in the file's order: by name, else as they come where a converter renamed the inputs."""

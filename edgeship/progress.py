@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgeship.artifact import Advice
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -21,3 +23,23 @@ OnProgress = Callable[[Progress], None]
 
 def silent(progress: Progress) -> None:
     """Drop the step: the callback of callers that show nothing."""
+
+
+@dataclass(frozen=True)
+class StageTold:
+    """A stage that has ended: how, why it ran, how long it took, and its result in words."""
+
+    stage: str
+    outcome: str
+    why: str
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Listener:
+    """The callbacks of one build; each may be left out."""
+
+    on_progress: OnProgress = silent
+    on_stage: Callable[[StageTold], None] = lambda told: None
+    on_advice: Callable[[Advice], None] = lambda advice: None

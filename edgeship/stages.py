@@ -1,0 +1,256 @@
+"""The stages of a build: what each is decided by (its cache key) and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship import child, examples, interpret, tools, training, verify
+from edgeship.check_inputs import RealInputs
+from edgeship.child import ChildCrashed
+from edgeship.errors import BadInput, StageFailed
+from edgeship.examples import Examples, Preparation
+from edgeship.flatbuffer import Graph
+from edgeship.importers import IMPORTERS, Imported, Request, recognize
+from edgeship.interpret import Job
+from edgeship.metrics import Metric
+from edgeship.model import Model
+from edgeship.passes import quantize
+from edgeship.passes.quantize import Quantized
+from edgeship.progress import Listener
+from edgeship.recipe import Recipe
+from edgeship.store import Done, Step, Store
+from edgeship.training import Trained
+from edgeship.verify import Judged
+
+REFERENCE, TRAINED, ARTIFACT = "reference.tflite", "trained.tflite", "model.tflite"
+IMPORT_TIMEOUT_S = 1800.0
+CHECKED = 8
+
+
+@dataclass(frozen=True)
+class ImportFacts:
+    """The importer's own words, and how far the reference's outputs are from the source's."""
+
+    format: str
+    imported: Imported
+    max_abs_error: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage of one build needs: the store, the build's slot in it, who listens, and `--fresh`."""
+
+    store: Store
+    slot: str
+    listener: Listener
+    fresh: bool
+    seed: int
+
+
+def import_model(
+    context: Context,
+    model: Model,
+    given: Examples | None,
+    how: Mapping[str, Preparation],
+    shapes: dict[str, tuple[int, ...]],
+    trust: tuple[str, ...],
+) -> Done[ImportFacts]:
+    """Turn the source into the float32 reference and hold it against the source's own runtime.
+
+    Raises:
+        BadInput: the source is damaged or cannot be used as it is.
+        StageFailed: the reference's outputs are not the source's.
+    """
+    name = recognize(model.source)
+    importer = IMPORTERS[name]
+    real = RealInputs(given.chosen(np.arange(min(CHECKED, given.count))), how) if given is not None else None
+    step = Step(
+        "import",
+        context.slot,
+        code=f"edgeship.importers.{name}",
+        inputs={"the model": model.sha256, **({"the data": given.sha256} if given is not None else {})},
+        options={
+            "shapes": shapes,
+            "trust": trust,
+            "seed": context.seed,
+            "preparation": _as_options(how),
+            "importer": name,
+        },
+        tools=tools.versions((*importer.PACKAGES, "ai-edge-litert")),
+    )
+
+    def work(folder: Path) -> ImportFacts:
+        log = context.store.log("import")
+        with context.store.scratch() as aside:
+            request = Request(
+                model.source.resolve(), folder / REFERENCE, aside / "check.npz", real, shapes, trust, context.seed
+            )
+            try:
+                imported = child.run(
+                    partial(importer.bring, request=request),
+                    log=log,
+                    on_progress=context.listener.on_progress,
+                    timeout_s=IMPORT_TIMEOUT_S,
+                )
+            except ChildCrashed as crash:
+                raise BadInput(f"{model.source}: could not be read as {name}: {crash.message}", log=log) from None
+            found = _held_against_source(request, imported, log)
+        return ImportFacts(name, imported, found.max_abs_error, found.relative_error)
+
+    return context.store.run(step, ImportFacts, work, fresh=context.fresh)
+
+
+def _held_against_source(request: Request, imported: Imported, log: Path) -> verify.Difference:
+    """Run the reference on what the source was asked, and compare."""
+    (ran,) = interpret.outputs([Job(request.reference, request.check)], log=log)
+    with np.load(request.check, allow_pickle=False) as content:
+        expected = {name: content[f"output:{name}"] for name in imported.output_names}
+    found = verify.difference(expected, ran.outputs)
+    if not found.within:
+        raise StageFailed(
+            f"{request.source}: the TFLite reference does not give what {imported.checked_against} gives: error "
+            f"{found.relative_error:.2g} of the outputs' range, tolerance {verify.TOLERANCE:g}; full log: {log}",
+            log=log,
+        )
+    return found
+
+
+def train(
+    context: Context,
+    model: Model,
+    reference: Done[ImportFacts],
+    recipe: Recipe,
+    given: Examples,
+    feed: Callable[[Examples, Path], Path],
+    trust: tuple[str, ...],
+) -> Done[Trained]:
+    """Run the recipe's training passes, the source model itself as teacher."""
+    packages = {**tools.versions(training.PACKAGES), **dict(reference.tools)}
+    imported = reference.facts.imported
+    step = Step(
+        "train",
+        context.slot,
+        code="edgeship.training",
+        inputs={
+            "the model": model.sha256,
+            "the reference": reference.files[REFERENCE],
+            "the calibration data": given.sha256,
+        },
+        options={**_training_options(recipe), "seed": context.seed, "trust": trust},
+        tools=packages,
+    )
+
+    def work(folder: Path) -> Trained:
+        with context.store.scratch() as aside:
+            order = training.Order(
+                model.source.resolve(), recipe, feed(given, aside), folder / TRAINED,
+                imported.input_names, imported.output_names, context.seed, trust,
+            )  # fmt: skip
+            return child.run(
+                partial(training.train, order=order),
+                log=context.store.log("train"),
+                on_progress=context.listener.on_progress,
+            )
+
+    return context.store.run(step, Trained, work, fresh=context.fresh)
+
+
+def quantize_file(
+    context: Context, source: str, recipe: Recipe, given: Examples | None, feed: Callable[[Examples, Path], Path]
+) -> Done[Quantized]:
+    """Quantize a float TFLite artifact by the recipe's scheme."""
+    options = recipe.quantize
+    needed = given if recipe.calibrates else None
+    step = Step(
+        "quantize",
+        context.slot,
+        code="edgeship.passes.quantize",
+        inputs={"the float model": source, **({"the calibration data": needed.sha256} if needed is not None else {})},
+        options=options.model_dump(mode="json"),
+        tools=tools.versions(quantize.PACKAGES),
+    )
+
+    def work(folder: Path) -> Quantized:
+        with context.store.scratch() as aside:
+            ready = feed(needed, aside) if needed is not None else None
+            return child.run(
+                partial(
+                    quantize.quantize,
+                    source=context.store.path(source),
+                    calibration=ready,
+                    options=options,
+                    out=folder / ARTIFACT,
+                ),
+                log=context.store.log("quantize"),
+                on_progress=context.listener.on_progress,
+                memory_gib=interpret.MEMORY_GIB,
+            )
+
+    return context.store.run(step, Quantized, work, fresh=context.fresh)
+
+
+def verify_artifact(
+    context: Context,
+    reference: str,
+    artifact: str,
+    metric: Metric,
+    given: Examples,
+    feed: Callable[[Examples, Path], Path],
+) -> Done[Judged]:
+    """Judge the artifact by the reference on the evaluation examples."""
+    step = Step(
+        "verify",
+        context.slot,
+        code="edgeship.verify",
+        inputs={"the reference": reference, "the artifact": artifact, "the evaluation data": given.sha256},
+        options={"metric": metric.name, "labels": given.labels is not None},
+        tools=tools.versions(("ai-edge-litert", "numpy")),
+    )
+
+    def work(folder: Path) -> Judged:
+        with context.store.scratch() as aside:
+            return verify.judge(
+                context.store.path(reference),
+                context.store.path(artifact),
+                feed(given, aside),
+                metric=metric,
+                labels=given.labels,
+                where=given.origin,
+                log=context.store.log("verify"),
+                on_progress=context.listener.on_progress,
+            )
+
+    return context.store.run(step, Judged, work, fresh=context.fresh or ":" in metric.name)
+
+
+def feeder(graph: Graph, how: Mapping[str, Preparation]) -> Callable[[Examples, Path], Path]:
+    """Return a function that writes examples as the model eats them into a folder, and returns the file."""
+
+    def write(given: Examples, folder: Path) -> Path:
+        return examples.write(folder / "feed.npz", examples.prepared(given, graph.interface.inputs, how), given)
+
+    return write
+
+
+def packages(recipe: Recipe) -> tuple[str, ...]:
+    """Return the packages that a recipe's passes need."""
+    needed = training.PACKAGES if recipe.trains else ()
+    quantizes = recipe.quantize.scheme != "float32" and not recipe.qat
+    return (*needed, *(quantize.PACKAGES if quantizes else ()))
+
+
+def _as_options(how: Mapping[str, Preparation]) -> dict[str, Any]:
+    return {name: asdict(preparation) for name, preparation in how.items()}
+
+
+def _training_options(recipe: Recipe) -> dict[str, Any]:
+    """Return what training is told; the scheme counts only where training itself quantizes."""
+    told = recipe.model_dump(mode="json", include={"prune", "cluster", "qat", "train"})
+    return {**told, "scheme": recipe.quantize.scheme if recipe.qat else "float32"}

@@ -1,0 +1,156 @@
+"""What a build works on, put together from the command line before any work: model, examples, preparation, metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeship import examples, metrics
+from edgeship.artifact import Advice
+from edgeship.errors import BadInput, unknown
+from edgeship.examples import EVERY_INPUT, Examples, Parts, Preparation
+from edgeship.flatbuffer import Graph
+from edgeship.metrics import Metric
+from edgeship.model import Model
+from edgeship.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The user's examples as read, not yet matched to the model's inputs."""
+
+    data: Examples | None
+    calibration: Examples | None
+    preparation: Mapping[str, Preparation]
+
+    @property
+    def any(self) -> Examples | None:
+        """Return whichever examples there are, those to judge by first."""
+        return self.data or self.calibration
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The examples of one build, matched to the model: those that calibrate and train, and those that judge."""
+
+    calibration: Examples
+    evaluation: Examples
+    real_calibration: bool
+    preparation: Mapping[str, Preparation]
+    advice: tuple[Advice, ...]
+
+
+def given(
+    model: Model,
+    data: Path | None,
+    calibration: Path | None,
+    scale: tuple[float, ...] | None,
+    offset: tuple[float, ...] | None,
+) -> Given:
+    """Read the examples that the command line or the model's own entry names.
+
+    The model's own calibration file is left out when the user brings other data: it may not belong with it.
+
+    Raises:
+        BadInput: a file cannot be used.
+    """
+    judged = data or (None if calibration else model.data)
+    calibrating = calibration or (None if data else model.calibration)
+    how = dict(model.preparation)
+    if scale is not None or offset is not None:
+        limits = next((entry.range for entry in how.values()), None) if len(how) == 1 else None
+        how = {EVERY_INPUT: Preparation(scale or (1.0,), offset or (0.0,), limits)}
+    return Given(
+        examples.read(judged) if judged else None,
+        examples.read(calibrating) if calibrating else None,
+        how,
+    )
+
+
+def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Material:
+    """Match the examples to the reference's inputs, split them, and make up what is missing.
+
+    Raises:
+        BadInput: the examples do not fit, or the recipe trains and there are none.
+    """
+    inputs = graph.interface.inputs
+    known = {spec.name for spec in inputs}
+    for name in found.preparation:
+        if name != EVERY_INPUT and name not in known:
+            raise unknown("input of the model", name, known)
+    data, calibration = (examples.matched(part, inputs) if part else None for part in (found.data, found.calibration))
+    parts = examples.parts(data, calibration, seed=seed)
+    if recipe.trains and parts.calibration is None:
+        raise BadInput(
+            f"recipe '{recipe.name}' trains and needs examples; there are none",
+            hint="give --data FILE.npz or --calibration FILE.npz",
+        )
+    how = _with_calibrated_range(found.preparation, parts, graph)
+    evaluation = parts.evaluation or examples.seeded(inputs, how, seed=seed)
+    calibrating = parts.calibration or examples.seeded(inputs, how, seed=seed + 1)
+    return Material(
+        calibrating, evaluation, parts.calibration is not None, how, tuple(_advice(parts, calibrating, recipe))
+    )
+
+
+def _with_calibrated_range(how: Mapping[str, Preparation], parts: Parts, graph: Graph) -> dict[str, Preparation]:
+    """Add the calibration's own range where none is declared: made-up inputs are scaled to it."""
+    ranges = dict(how)
+    if parts.calibration is None or parts.evaluation is not None:
+        return ranges
+    ready = examples.prepared(parts.calibration, graph.interface.inputs, how)
+    for spec in graph.interface.inputs:
+        declared = examples.preparation_of(spec.name, how)
+        if declared.range is None:
+            ranges[spec.name] = replace(
+                declared, range=(float(np.min(ready[spec.name])), float(np.max(ready[spec.name])))
+            )
+    return ranges
+
+
+def _advice(parts: Parts, calibrating: Examples, recipe: Recipe) -> list[Advice]:
+    told = [Advice("note", note) for note in parts.notes]
+    needs = recipe.calibrates or recipe.trains
+    if parts.evaluation is None:
+        text = f"no examples to judge by: quality is measured on {examples.SEEDED_EXAMPLES} made-up inputs; give --data for a real verdict"
+        told.append(Advice("warning", text))
+    if needs and parts.calibration is None:
+        text = "no calibration examples: ranges are calibrated on made-up inputs, which real ones may exceed; give --data or --calibration"
+        told.append(Advice("warning", text))
+    elif needs and calibrating.count < examples.FEW:
+        told.append(
+            Advice(
+                "warning",
+                f"only {calibrating.count} calibration examples; use at least {examples.FEW}, better some hundreds",
+            )
+        )
+    return told
+
+
+def metric_for(asked: str | None, recipe: Recipe, model: Model, judged: Examples, classes: int | None) -> Metric:
+    """Return the metric: the user's, the recipe's, the model's, else top1 with labels and agreement without.
+
+    A float target makes it mse, and a model with one output value (where a top class means nothing) sqnr.
+
+    Raises:
+        BadInput: no such metric.
+    """
+    named = asked or recipe.metric
+    if named:
+        return metrics.find(named)
+    own = metrics.find(model.metric) if model.metric else None
+    if own is not None and (judged.labels is not None or not own.needs_labels):
+        return own
+    if (
+        judged.labels is not None
+        and judged.labels.dtype.kind in "iu"
+        and judged.labels.ndim == 1
+        and classes is not None
+    ):
+        return metrics.find("top1")
+    if judged.labels is not None and judged.labels.dtype.kind == "f":
+        return metrics.find("mse")
+    return metrics.find("agreement" if classes is not None else "sqnr")

@@ -1,0 +1,48 @@
+"""Which packages are installed, in which version, and the command that installs what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from edgeship.errors import MissingTool
+
+# Each package → the extra that brings it; what is not here belongs to the core.
+EXTRA: Mapping[str, str] = {
+    "litert-quantizer": "build",
+    "matplotlib": "build",
+    "keras": "train",
+    "tensorflow": "train",
+    "tensorflow-model-optimization": "train",
+    "tf-keras": "train",
+}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each package.
+
+    Raises:
+        MissingTool: one is absent; the hint is the command that installs it.
+    """
+    return {package: _version(package) for package in packages}
+
+
+def installed(package: str) -> str | None:
+    """Return a package's version, or None when it is absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def install_command(package: str) -> str:
+    """Return the command that brings a package."""
+    extra = EXTRA.get(package)
+    return f"pip install 'edgeship[{extra}]'" if extra else "pip install --force-reinstall edgeship"
+
+
+def _version(package: str) -> str:
+    found = installed(package)
+    if found is None:
+        raise MissingTool(f"the package {package} is needed and not installed", hint=install_command(package))
+    return found

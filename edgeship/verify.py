@@ -1,0 +1,158 @@
+"""Is it the same model? Quality of a candidate against its reference, on the same examples, run the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship import interpret, layer_error, metrics
+from edgeship.artifact import LayerError
+from edgeship.errors import BadInput, StageFailed
+from edgeship.interpret import Job
+from edgeship.metrics import Metric, Outputs
+from edgeship.progress import OnProgress, silent
+from edgeship.run import Quality
+
+TOLERANCE = 1e-4
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was measured, before any budget: the metric on both, and how near the outputs are to each other."""
+
+    metric: str
+    reference: float
+    got: float
+    drop: float
+    examples: int
+    sqnr_db: float
+    agreement: float | None
+    layers: tuple[LayerError, ...]
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two sets of outputs are apart: absolute, and relative to the range of the first."""
+
+    max_abs_error: float
+    relative_error: float
+    within: bool
+
+
+def judge(
+    reference: Path,
+    candidate: Path,
+    feed: Path,
+    *,
+    metric: Metric,
+    labels: NDArray[Any] | None,
+    where: str,
+    log: Path,
+    on_progress: OnProgress = silent,
+) -> Judged:
+    """Return the quality of both files over the same examples, and the error layer by layer.
+
+    Args:
+        reference, candidate: TFLite files.
+        feed: npz of what the model eats (`input:<name>`).
+        labels: one an example, or None.
+        where: the file that the labels came from, for messages.
+        log: takes what the runtime prints.
+
+    Raises:
+        BadInput: the labels do not fit the metric or the model.
+        StageFailed: the runtime refused a file.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        layers = pool.submit(layer_error.measure, reference, candidate, feed, log=log.with_suffix(".layers.log"))
+        ours, theirs = interpret.outputs([Job(reference, feed), Job(candidate, feed)], log=log, on_progress=on_progress)
+        errors = layers.result()
+    _check_finite(candidate, theirs.outputs)
+    scored = classes([array.shape for array in ours.outputs.values()])
+    metrics.check_labels(metric, labels, scored, where)
+    before = metric.score(ours.outputs, labels, ours.outputs)
+    after = metric.score(theirs.outputs, labels, ours.outputs)
+    return Judged(
+        metric=metric.name,
+        reference=before,
+        got=after,
+        drop=metric.drop(before, after),
+        examples=len(next(iter(ours.outputs.values()))),
+        sqnr_db=metrics.sqnr_db(ours.outputs, theirs.outputs),
+        agreement=metrics.agreement(ours.outputs, theirs.outputs) if scored else None,
+        layers=errors,
+        runtime=ours.runtime,
+    )
+
+
+def verdict(judged: Judged, *, budget: float | None, synthetic: bool) -> Quality:
+    """Return the quality with its verdict: passed unless the drop is beyond the budget."""
+    return Quality(
+        metric=judged.metric,
+        reference=judged.reference,
+        got=judged.got,
+        drop=judged.drop,
+        budget=budget,
+        examples=judged.examples,
+        synthetic=synthetic,
+        # Metrics are sums of floats: a drop of exactly the budget must not fail by its last bit.
+        passed=budget is None or judged.drop <= budget + 1e-12,
+        sqnr_db=judged.sqnr_db,
+        agreement=judged.agreement,
+    )
+
+
+def difference(expected: Outputs, got: Outputs, *, tolerance: float = TOLERANCE) -> Difference:
+    """Compare outputs with a tolerance relative to the range of what was expected, and a floor for tiny ranges.
+
+    Outputs are paired by name, else in order. A value that is no number, or a shape that differs, is beyond any tolerance.
+    """
+    worst = Difference(0.0, 0.0, True)
+    for ours, theirs in _paired(expected, got):
+        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+            return Difference(float("inf"), float("inf"), False)
+        error = float(np.abs(ours - theirs).max(initial=0.0))
+        spread = float(np.ptp(ours)) if ours.size else 0.0
+        within = error <= max(tolerance * spread, FLOOR)
+        relative = error / spread if spread else (0.0 if error <= FLOOR else float("inf"))
+        worst = Difference(
+            max(worst.max_abs_error, error), max(worst.relative_error, relative), worst.within and within
+        )
+    return worst
+
+
+def _paired(expected: Outputs, got: Outputs) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    if len(expected) != len(got):
+        raise StageFailed(f"{len(expected)} outputs were expected, {len(got)} came: {', '.join(got)}")
+    same = set(expected) == set(got)
+    pairs = zip(expected.items(), got.values(), strict=True)
+    return [
+        (np.asarray(ours, dtype=np.float64), np.asarray(got[name] if same else theirs, dtype=np.float64))
+        for (name, ours), theirs in pairs
+    ]
+
+
+def _check_finite(candidate: Path, outputs: Outputs) -> None:
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise StageFailed(
+                f"{candidate.name}: its output '{name}' holds NaN or infinity",
+                hint="another recipe may keep the model whole",
+            )
+
+
+def classes(shapes: Sequence[tuple[int, ...]]) -> int | None:
+    """Return the number of classes when the first output, of this shape, looks like one score a class."""
+    if not shapes:
+        raise BadInput("the model has no outputs")
+    inner = shapes[0][1:]
+    flat = int(np.prod(inner))
+    return flat if flat > 1 and max(inner) == flat else None
