@@ -9,6 +9,11 @@ from typing import Any
 
 from edgeship.errors import BadInput, StageFailed
 
+# What TensorFlow and Keras raise on models that are damaged or do not fit; its own tree, OpError, comes with the import.
+FAULTS: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
 
 def unique(names: Sequence[str]) -> list[str]:
     """Return the names with the later of equal ones numbered: two outputs of one layer are `a`, `a_1`."""
@@ -41,18 +46,19 @@ def convert(
         StageFailed: the converter refused.
     """
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     module = tf.Module()
     module.all_variables = list(variables)
     specs = {name: tf.TensorSpec(shape, dtype, name=name) for name, (shape, dtype) in inputs.items()}
     try:
         concrete = tf.function(function, autograph=False).get_concrete_function(**specs)
-    except (ValueError, TypeError, LookupError, AttributeError, tf.errors.OpError) as fault:
-        raise BadInput(f"{source}: does not run with inputs {_shapes(inputs)}: {_first_line(fault)}") from fault
+    except (*FAULTS, tf.errors.OpError) as fault:
+        raise BadInput(f"{source}: does not run with inputs {_shapes(inputs)}: {first_line(fault)}") from fault
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     try:
         content: bytes = converter.convert()
-    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, tf.errors.OpError) as fault:
+    except (*FAULTS, ConverterError, tf.errors.OpError) as fault:
         raise refusal(source, fault) from fault
     return content
 
@@ -63,13 +69,14 @@ def refusal(source: Path, fault: BaseException) -> StageFailed:
     operators = sorted({name.strip() for names in lacking for name in names.split(",")})
     if operators:
         return StageFailed(f"{source}: TFLite has no operators for {', '.join(operators)}")
-    return StageFailed(f"{source}: TensorFlow's converter refused it: {_first_line(fault)}")
+    return StageFailed(f"{source}: TensorFlow's converter refused it: {first_line(fault)}")
 
 
 def _shapes(inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> str:
     return ", ".join(f"{name} {shape}" for name, (shape, _) in inputs.items())
 
 
-def _first_line(fault: BaseException) -> str:
+def first_line(fault: BaseException) -> str:
+    """Return the first line that says something, at most 300 characters of it."""
     lines = [line for line in str(fault).strip().splitlines() if line.strip()]
     return lines[0].strip()[:300] if lines else type(fault).__name__

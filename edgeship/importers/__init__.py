@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeship.check_inputs import RealInputs
 from edgeship.errors import BadInput
 from edgeship.progress import OnProgress
 
@@ -19,8 +20,8 @@ class Request:
         reference: where the float32 TFLite file is to be written (its folder exists).
         check: where the check's arrays are to be written, as npz: `input:<name>` (float32 or the input's dtype, what the
             model eats, with the batch axis first) and `output:<name>` (what the source's own runtime gives for them).
-        examples: npz of at most a few real inputs (`<name>` → array, batch axis first, scale and layout already
-            applied), or None: then seeded standard normal inputs of the model's shapes are made by the importer.
+        examples: a few real inputs and how they are prepared, or None: then seeded standard normal inputs of the
+            model's shapes are made by the importer.
         shapes: input name → full shape, as the user typed it; overrides what the model declares.
         trust: modules that the user allows to be imported, for models with code of their own.
     """
@@ -28,7 +29,7 @@ class Request:
     source: Path
     reference: Path
     check: Path
-    examples: Path | None = None
+    examples: RealInputs | None = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     trust: tuple[str, ...] = ()
     seed: int = 0
@@ -80,10 +81,12 @@ class Importer(Protocol):
 
 
 # The plugs need the names above, so they are imported below them.
-from edgeship.importers import keras  # noqa: E402
+from edgeship.importers import keras, saved_model, tflite  # noqa: E402
 
 IMPORTERS: dict[str, Importer] = {
     "keras": keras,
+    "saved_model": saved_model,
+    "tflite": tflite,
 }
 
 _SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".tflite": "tflite"}

@@ -106,7 +106,7 @@ def _called(source: Path, model: Any, given: Mapping[str, Any]) -> dict[str, Any
 
     try:
         outputs = _outputs(model, {name: tf.convert_to_tensor(array) for name, array in given.items()})
-    except (ValueError, TypeError, LookupError, AttributeError, tf.errors.OpError) as fault:
+    except (*tf_convert.FAULTS, tf.errors.OpError) as fault:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-        raise BadInput(f"{source}: the model does not run with {shapes}: {str(fault).strip()[:300]}") from fault
+        raise BadInput(f"{source}: the model does not run with {shapes}: {tf_convert.first_line(fault)}") from fault
     return {name: tensor.numpy() for name, tensor in outputs.items()}
