@@ -24,7 +24,7 @@ CALIBRATION_SHARE = 0.2
 CALIBRATION_LIMIT = 500
 SEEDED_EXAMPLES = 256
 FEW = 8
-_RESERVED = ("labels", "groups")
+EVERY_INPUT = "*"
 # What numpy and zipfile raise on damaged files; RuntimeError is an encrypted member, NotImplementedError an odd compression.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, EOFError, ValueError, TypeError,
@@ -189,13 +189,18 @@ def prepared(
     ready: dict[str, NDArray[Any]] = {}
     for spec in inputs:
         array = examples.inputs[spec.name]
-        how = Preparation() if examples.synthetic else preparation.get(spec.name, Preparation())
+        how = Preparation() if examples.synthetic else preparation_of(spec.name, preparation)
         if spec.dtype != "float32" and spec.scale is None:
             ready[spec.name] = array.astype(spec.dtype)
             continue
         scale, offset = (_along_channels(v, array, spec) for v in (how.scale, how.offset))
         ready[spec.name] = array.astype(np.float32) * scale + offset
     return ready
+
+
+def preparation_of(name: str, preparation: Mapping[str, Preparation]) -> Preparation:
+    """Return how an input is prepared: by its own entry, else by the one for every input."""
+    return preparation.get(name) or preparation.get(EVERY_INPUT) or Preparation()
 
 
 def _along_channels(values: tuple[float, ...], array: NDArray[Any], spec: TensorSpec) -> NDArray[np.float32]:
@@ -219,7 +224,7 @@ def seeded(
     arrays: dict[str, NDArray[Any]] = {}
     for spec in inputs:
         shape = (count, *(max(size, 1) for size in spec.shape[1:]))
-        limits = _limits(spec, preparation.get(spec.name))
+        limits = _limits(spec, preparation_of(spec.name, preparation))
         if spec.dtype == "bool":
             arrays[spec.name] = rng.integers(0, 2, shape).astype(np.bool_)
         elif spec.dtype != "float32" and spec.scale is None:
@@ -231,8 +236,8 @@ def seeded(
     return Examples(arrays, None, None, "seeded", digest.of_value(["seeded", seed, count]), synthetic=True)
 
 
-def _limits(spec: TensorSpec, how: Preparation | None) -> tuple[float, float] | None:
-    if how is not None and how.range is not None:
+def _limits(spec: TensorSpec, how: Preparation) -> tuple[float, float] | None:
+    if how.range is not None:
         return how.range
     if spec.scale is None or spec.zero_point is None:
         return None

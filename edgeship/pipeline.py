@@ -239,7 +239,7 @@ def _deliver(store: Store, plan: Plan, built: Built, reference: Graph, graph: Gr
             facts.imported.checked_against,
             facts.max_abs_error,
             facts.relative_error,
-            verify.TOLERANCE,
+            facts.tolerance,
             facts.imported.examples,
         ),
         stages=tuple(record.stage_run(done) for done in runs),

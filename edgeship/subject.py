@@ -92,8 +92,25 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
     evaluation = parts.evaluation or examples.seeded(inputs, how, seed=seed)
     calibrating = parts.calibration or examples.seeded(inputs, how, seed=seed + 1)
     return Material(
-        calibrating, evaluation, parts.calibration is not None, how, tuple(_advice(parts, calibrating, recipe))
+        calibrating,
+        evaluation,
+        parts.calibration is not None,
+        how,
+        tuple(_advice(parts, calibrating, calibrates=recipe.calibrates or recipe.trains)),
     )
+
+
+def judging(found: Given, graph: Graph, *, seed: int) -> Material:
+    """Match the examples for a comparison: nothing is calibrated, so all of the data judges.
+
+    Raises:
+        BadInput: the examples do not fit.
+    """
+    inputs = graph.interface.inputs
+    data = examples.matched(found.data, inputs) if found.data else None
+    evaluation = data or examples.seeded(inputs, found.preparation, seed=seed)
+    advice = tuple(_advice(Parts(None, data), evaluation, calibrates=False))
+    return Material(evaluation, evaluation, False, found.preparation, advice)
 
 
 def _with_calibrated_range(how: Mapping[str, Preparation], parts: Parts, graph: Graph) -> dict[str, Preparation]:
@@ -111,16 +128,15 @@ def _with_calibrated_range(how: Mapping[str, Preparation], parts: Parts, graph: 
     return ranges
 
 
-def _advice(parts: Parts, calibrating: Examples, recipe: Recipe) -> list[Advice]:
+def _advice(parts: Parts, calibrating: Examples, *, calibrates: bool) -> list[Advice]:
     told = [Advice("note", note) for note in parts.notes]
-    needs = recipe.calibrates or recipe.trains
     if parts.evaluation is None:
         text = f"no examples to judge by: quality is measured on {examples.SEEDED_EXAMPLES} made-up inputs; give --data for a real verdict"
         told.append(Advice("warning", text))
-    if needs and parts.calibration is None:
+    if calibrates and parts.calibration is None:
         text = "no calibration examples: ranges are calibrated on made-up inputs, which real ones may exceed; give --data or --calibration"
         told.append(Advice("warning", text))
-    elif needs and calibrating.count < examples.FEW:
+    elif calibrates and calibrating.count < examples.FEW:
         told.append(
             Advice(
                 "warning",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class Difference:
 
     max_abs_error: float
     relative_error: float
+    tolerance: float
     within: bool
 
 
@@ -110,32 +112,32 @@ def verdict(judged: Judged, *, budget: float | None, synthetic: bool) -> Quality
     )
 
 
-def difference(expected: Outputs, got: Outputs, *, tolerance: float = TOLERANCE) -> Difference:
+def difference(
+    expected: Outputs, got: Outputs, *, tolerance: float = TOLERANCE, steps: Mapping[str, float] | None = None
+) -> Difference:
     """Compare outputs with a tolerance relative to the range of what was expected, and a floor for tiny ranges.
 
-    Outputs are paired by name, else in order. A value that is no number, or a shape that differs, is beyond any tolerance.
+    Outputs are paired by name, else in order. `steps` names quantized outputs and their scales: one step is never an
+    error. A value that is no number, or a shape that differs, is beyond any tolerance.
     """
-    worst = Difference(0.0, 0.0, True)
-    for ours, theirs in _paired(expected, got):
+    worst, relative_worst, within = 0.0, 0.0, True
+    for name, ours, theirs in _paired(expected, got):
         if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-            return Difference(float("inf"), float("inf"), False)
+            return Difference(sys.float_info.max, sys.float_info.max, tolerance, False)
         error = float(np.abs(ours - theirs).max(initial=0.0))
         spread = float(np.ptp(ours)) if ours.size else 0.0
-        within = error <= max(tolerance * spread, FLOOR)
-        relative = error / spread if spread else (0.0 if error <= FLOOR else float("inf"))
-        worst = Difference(
-            max(worst.max_abs_error, error), max(worst.relative_error, relative), worst.within and within
-        )
-    return worst
+        within = within and error <= max(tolerance * spread, FLOOR, 1.001 * (steps or {}).get(name, 0.0))
+        worst, relative_worst = max(worst, error), max(relative_worst, error / max(spread, FLOOR))
+    return Difference(worst, relative_worst, tolerance, within)
 
 
-def _paired(expected: Outputs, got: Outputs) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _paired(expected: Outputs, got: Outputs) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
     if len(expected) != len(got):
         raise StageFailed(f"{len(expected)} outputs were expected, {len(got)} came: {', '.join(got)}")
     same = set(expected) == set(got)
     pairs = zip(expected.items(), got.values(), strict=True)
     return [
-        (np.asarray(ours, dtype=np.float64), np.asarray(got[name] if same else theirs, dtype=np.float64))
+        (name, np.asarray(ours, dtype=np.float64), np.asarray(got[name] if same else theirs, dtype=np.float64))
         for (name, ours), theirs in pairs
     ]
 

@@ -1,0 +1,61 @@
+"""What is installed here, what is missing, and the command that brings it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+from edgeship import __version__, tools
+from edgeship.store import home
+
+CORE = ("ai-edge-litert", "jinja2", "numpy", "platformdirs", "pydantic", "rich", "typer")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A package: its version or None, the part of edgeship it belongs to, and the command that brings it when missing."""
+
+    name: str
+    part: str
+    version: str | None
+    install: str | None
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """The state of this installation. `ready` says which parts are whole."""
+
+    edgeship: str
+    python: str
+    machine: str
+    cores: int
+    store: str
+    store_writable: bool
+    free_bytes: int
+    ready: dict[str, bool]
+    tools: tuple[Tool, ...]
+
+
+def examine() -> Checkup:
+    """Look at what is installed, without importing any of it."""
+    found = [Tool(name, "core", tools.installed(name), None) for name in CORE]
+    found += [Tool(name, extra, tools.installed(name), None) for name, extra in tools.EXTRA.items()]
+    told = tuple(
+        tool if tool.version else Tool(tool.name, tool.part, None, tools.install_command(tool.name)) for tool in found
+    )
+    place = home()
+    nearest = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    parts = dict.fromkeys(tool.part for tool in told)
+    return Checkup(
+        edgeship=__version__,
+        python=platform.python_version(),
+        machine=f"{platform.system()} {platform.machine()}",
+        cores=os.cpu_count() or 1,
+        store=str(place),
+        store_writable=os.access(nearest, os.W_OK),
+        free_bytes=shutil.disk_usage(nearest).free,
+        ready={part: all(tool.version for tool in told if tool.part == part) for part in parts},
+        tools=told,
+    )

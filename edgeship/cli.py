@@ -1,0 +1,302 @@
+"""The command line: parse, call, print, exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from edgeship import __version__, front
+
+if TYPE_CHECKING:
+    from edgeship.front import Front
+
+
+class Edgeship(TyperGroup):
+    """The group of commands: global options may stand anywhere, and every refusal leaves by one door."""
+
+    def main(  # type: ignore[override]  # whoever calls it, it ends in SystemExit: standalone_mode has no say
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run a command line; always ends in SystemExit with the contract's exit code."""
+        given = front.globals_first(list(sys.argv[1:] if args is None else args))
+        extra["standalone_mode"] = False
+        run = partial(super().main, given, prog_name, **extra)
+        sys.exit(front.guarded(run, json="--json" in given, traceback="--traceback" in given))
+
+
+app = typer.Typer(
+    cls=Edgeship,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="--json, --quiet, --verbose and --traceback may stand anywhere. Exit codes: 0 done · 2 bad input · "
+    "3 nothing to do · 4 missing tool · 5 a stage failed · 6 device · 7 finished, verdict negative · 1 our bug.",
+)
+store_app = typer.Typer(no_args_is_help=True, help="What builds have left in the store.")
+app.add_typer(store_app, name="store")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgeship {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def edgeship(
+    context: typer.Context,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout; the rest goes to stderr.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes; warnings stay.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say why each stage ran, and with which tools.")
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of a refusal.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn a trained model into a smaller, faster one for a board, proved to be the same model.
+
+    Start with: [bold]edgeship build --target rpi4[/bold] (the sample model digits, quantized to int8).
+    """
+    context.obj = front.Front(json=json, quiet=quiet, verbose=verbose)
+
+
+def _names(of: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [name for name in of() if name.startswith(incomplete)]
+
+
+def _target_names() -> list[str]:
+    from edgeship import target
+
+    return target.names()
+
+
+def _recipe_names() -> list[str]:
+    from edgeship import recipe
+
+    return recipe.names()
+
+
+def _model_names() -> list[str]:
+    from edgeship import model
+
+    return model.samples()
+
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A .keras, .h5 or .tflite file, a SavedModel folder, a folder with model.toml, or a sample model's name.",
+        autocompletion=_names(_model_names),
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", help="The kind of machine; see `edgeship targets`.", autocompletion=_names(_target_names)
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="npz to judge by: one array per input (or `inputs`), optional `labels`, `groups`."),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="npz to calibrate and fine-tune with; else a fifth of --data is set apart."),
+]
+ScaleOption = Annotated[
+    str | None, typer.Option("--scale", help="Stored values times this (one number, or one per channel: 1,1,1) …")
+]
+OffsetOption = Annotated[str | None, typer.Option("--offset", help="… plus this are what the model eats.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="An input's shape, such as input:1,224,224,3; repeat for more inputs."),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option("--metric", help="top1, agreement, mse, sqnr, auc, or your own as package.module:function."),
+]
+DropOption = Annotated[
+    float | None, typer.Option("--max-drop", help="How much worse the metric may get; more is exit 7.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides splits, made-up inputs and training.")]
+TrustOption = Annotated[
+    list[str] | None, typer.Option("--trust", help="A module that the model's own code may come from; repeat for more.")
+]
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    model: ModelArgument = "digits",
+    *,
+    target: TargetOption,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="A recipe's name, such as int8 or prune50-int8, or a TOML file; default: the target's.",
+            autocompletion=_names(_recipe_names),
+        ),
+    ] = None,
+    data: DataOption = None,
+    calibration: CalibrationOption = None,
+    scale: ScaleOption = None,
+    offset: OffsetOption = None,
+    shape: ShapeOption = None,
+    metric: MetricOption = None,
+    max_drop: DropOption = None,
+    seed: SeedOption = 0,
+    trust: TrustOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the result; default build/<model>/<target>/<recipe>.")
+    ] = None,
+) -> None:
+    """Make a smaller model for a target, and prove that it is the same one."""
+    from edgeship import pipeline, record
+
+    order = pipeline.Order(
+        model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
+        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
+        seed=seed, trust=tuple(trust or ()), fresh=fresh, out=out,
+    )  # fmt: skip
+    screen: Front = context.obj
+    with screen.listening() as listener:
+        made = pipeline.build(order, listener)
+    screen.show(record.contract(made), lambda terminal: terminal.build(made))
+    _leave(made.quality.passed)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(help="The model that is right: any model that build takes.")],
+    b: Annotated[str, typer.Argument(help="The model to judge by it.")],
+    data: DataOption = None,
+    scale: ScaleOption = None,
+    offset: OffsetOption = None,
+    shape: ShapeOption = None,
+    metric: MetricOption = None,
+    max_drop: DropOption = None,
+    seed: SeedOption = 0,
+    trust: TrustOption = None,
+) -> None:
+    """Compare two models: quality on the same examples, and the error layer by layer."""
+    from edgeship import comparison
+
+    question = comparison.Question(
+        a=a, b=b, data=data, scale=front.numbers("--scale", scale), offset=front.numbers("--offset", offset),
+        shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop), seed=seed, trust=tuple(trust or ()),
+    )  # fmt: skip
+    screen: Front = context.obj
+    with screen.listening() as listener:
+        answer = comparison.compare(question, listener)
+    screen.show(asdict(answer), lambda terminal: terminal.comparison(answer))
+    _leave(answer.quality.passed)
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    model: ModelArgument,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="Say also how it would do there.", autocompletion=_names(_target_names)),
+    ] = None,
+    shape: ShapeOption = None,
+    trust: TrustOption = None,
+) -> None:
+    """Show what a model is made of: parameters, work, inputs, operations."""
+    from edgeship import inspection
+
+    screen: Front = context.obj
+    with screen.listening() as listener:
+        found = inspection.inspect(model, target, front.shapes(shape or []), tuple(trust or ()), listener)
+    screen.show(asdict(found), lambda terminal: terminal.inspection(found))
+
+
+@app.command()
+def targets(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one whole.", autocompletion=_names(_target_names))
+    ] = None,
+) -> None:
+    """List the kinds of machines that edgeship builds for."""
+    from edgeship import target
+
+    screen: Front = context.obj
+    if name is not None:
+        one = target.read(name)
+        screen.show(one.model_dump(mode="json"), lambda terminal: terminal.target(one))
+        return
+    every = target.read_all()
+    screen.show({"targets": [one.model_dump(mode="json") for one in every]}, lambda terminal: terminal.targets(every))
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Say what is installed, what is missing, and the command that installs it."""
+    from edgeship import checkup
+
+    screen: Front = context.obj
+    found = checkup.examine()
+    screen.show(asdict(found), lambda terminal: terminal.checkup(found))
+
+
+@store_app.command("list")
+def store_list(context: typer.Context) -> None:
+    """List the stage results in the store, newest first."""
+    from edgeship.store import Store, home
+
+    screen: Front = context.obj
+    with Store(home()) as store:
+        entries = store.entries()
+        place = str(store.root)
+    screen.show(
+        {"store": place, "entries": [asdict(entry) for entry in entries]},
+        lambda terminal: terminal.store(place, entries),
+    )
+
+
+@store_app.command("prune")
+def store_prune(
+    context: typer.Context,
+    days: Annotated[
+        float, typer.Option("--days", min=0, help="Keep results younger than this; 0 empties the store.")
+    ] = 30,
+) -> None:
+    """Remove old stage results, and every artifact that no result names."""
+    from edgeship.store import Store, home
+
+    screen: Front = context.obj
+    with Store(home()) as store:
+        pruned = store.prune(keep_days=days)
+    screen.show(asdict(pruned), lambda terminal: terminal.pruned(pruned))
+
+
+def _leave(passed: bool) -> None:
+    if not passed:
+        raise typer.Exit(7)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    app()
+    raise SystemExit  # the group has left already
+
+
+if __name__ == "__main__":
+    main()

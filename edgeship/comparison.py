@@ -1,0 +1,86 @@
+"""Any two models compared: each brought to TFLite, then judged on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeship import flatbuffer, metrics, recipe, stages, subject, verify
+from edgeship import model as models
+from edgeship.artifact import LayerError
+from edgeship.model import Model
+from edgeship.progress import Listener
+from edgeship.run import Quality
+from edgeship.stages import REFERENCE, Context
+from edgeship.store import Store, home
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user asked to compare: `a` is the one that is right."""
+
+    a: str
+    b: str
+    data: Path | None = None
+    scale: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metric: str | None = None
+    max_drop: float | None = None
+    seed: int = 0
+    trust: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answer: quality of `b` by `a`, and the error of each operation that both have, worst first."""
+
+    a: str
+    b: str
+    a_sha256: str
+    b_sha256: str
+    quality: Quality
+    layers: tuple[LayerError, ...]
+    warnings: tuple[str, ...]
+
+
+def compare(question: Question, listener: Listener) -> Comparison:
+    """Judge model `b` by model `a`.
+
+    Raises:
+        BadInput: a model or the examples cannot be used, or the outputs of the two are not of one shape.
+        StageFailed: a model does not run.
+    """
+    ours, theirs = models.find(question.a), models.find(question.b)
+    given = subject.given(ours, question.data, None, question.scale, question.offset)
+    if question.metric:
+        metrics.find(question.metric)
+    with Store(home()) as store:
+        slot = f"{ours.source.resolve()}|{theirs.source.resolve()}"
+        context = Context(store, slot, listener, fresh=False, seed=question.seed)
+        shas = [_reference(context, model, given, question) for model in (ours, theirs)]
+        reference = flatbuffer.read(store.path(shas[0]))
+        plain = recipe.read("float32")  # nothing is calibrated or trained here
+        material = subject.judging(given, reference, seed=question.seed)
+        for advice in material.advice:
+            listener.on_advice(advice)
+        classes = verify.classes(tuple(spec.shape for spec in reference.interface.outputs))
+        metric = subject.metric_for(question.metric, plain, ours, material.evaluation, classes)
+        metrics.check_labels(metric, material.evaluation.labels, classes, material.evaluation.origin)
+        feed = stages.feeder(reference, material.preparation)
+        done = stages.verify_artifact(context, shas[0], shas[1], metric, material.evaluation, feed)
+    return Comparison(
+        question.a,
+        question.b,
+        shas[0],
+        shas[1],
+        verify.verdict(done.facts, budget=question.max_drop, synthetic=material.evaluation.synthetic),
+        done.facts.layers,
+        tuple(advice.text for advice in material.advice if advice.level == "warning"),
+    )
+
+
+def _reference(context: Context, model: Model, given: subject.Given, question: Question) -> str:
+    done = stages.import_model(context, model, given.any, given.preparation, dict(question.shapes), question.trust)
+    return done.files[REFERENCE]
