@@ -21,10 +21,12 @@ class ForeignCode:
 
     Attributes:
         layer: the layer it stands in.
-        name: the class or function; `module` and `registered_name` as the file says them, or None.
+        name: the class or function.
         reason: why it is refused, starting with the layer.
         trusted_by: what the user would have to trust: a module, "MODULE" where the file does not say which, "lambda",
             or None where nothing helps.
+        module: where the loader would import it from, or None.
+        key: the name that the loader looks up among registered objects before it imports anything, or None.
     """
 
     layer: str
@@ -32,7 +34,7 @@ class ForeignCode:
     reason: str
     trusted_by: str | None
     module: str | None = None
-    registered_name: str | None = None
+    key: str | None = None
 
     def __str__(self) -> str:
         return self.reason
@@ -125,10 +127,14 @@ def _judged(node: dict[str, Any], layer: str) -> ForeignCode | None:
 
 
 def _judged_lambda(layer: str, config: dict[str, Any]) -> ForeignCode | None:
+    """Let a Lambda pass only when all its functions are named: by an entry of its own (judged there), or a plain name."""
     function = config.get("function")
-    named = function.get("config") if isinstance(function, dict) else function
-    if config.get("function_type") == "function" or (isinstance(named, str) and isinstance(function, dict)):
-        return None if isinstance(function, dict) else _foreign(layer, str(named), config)
+    kinds = {config.get(f"{part}_type") for part in ("function", "output_shape", "mask")}
+    if "lambda" not in kinds:
+        if isinstance(function, dict) and "class_name" in function:
+            return None
+        if isinstance(function, str) and config.get("function_type") == "function":
+            return _foreign(layer, function, {**config, "class_name": "function"})
     return ForeignCode(layer, "Lambda", f"layer '{layer}' (Lambda) is Python bytecode stored in the file", LAMBDA)
 
 
@@ -140,12 +146,15 @@ def _judged_operation(layer: str, function: object) -> ForeignCode | None:
 
 
 def _foreign(layer: str, name: str, node: dict[str, Any]) -> ForeignCode:
-    module, registered_name = node.get("module"), node.get("registered_name")
-    shown = registered_name if isinstance(registered_name, str) else name
-    module = module if module not in (None, "__main__", "builtins") else None
+    module = node.get("module")
+    module = module if isinstance(module, str) and module not in ("__main__", "builtins") else None
+    # Keras looks functions up by their own name, classes by the registered one; the other may say anything.
+    key = name if node.get("class_name") == "function" else node.get("registered_name", name)
+    key = key if isinstance(key, str) else None
+    shown = key if key and ">" in key else name
     source = f" of module '{module}'" if module else ""
     reason = f"layer '{layer}' uses '{shown}'{source}, code that is no part of Keras"
-    return ForeignCode(layer, name, reason, module or "MODULE", module, shown)
+    return ForeignCode(layer, name, reason, module or "MODULE", module, key)
 
 
 def _is_own_module(module: str, parts: frozenset[str]) -> bool:

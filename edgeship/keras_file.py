@@ -230,7 +230,7 @@ def _custom_objects(path: Path, file: KerasFile, trust: tuple[str, ...]) -> dict
         found |= {key: value for key, value in vars(module).items() if getattr(value, "__module__", None) == name}
     registered = {**keras.saving.get_custom_objects(), **found}
     for code in file.refused:
-        if code.trusted_by == LAMBDA or code.registered_name in registered or code.name in found:
+        if code.trusted_by == LAMBDA or code.key in registered:
             continue
         if code.module is None or not any(
             code.module == name or code.module.startswith(name + ".") for name in modules

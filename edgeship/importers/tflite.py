@@ -85,7 +85,7 @@ def _given(
         if spec.scale is not None and spec.zero_point is not None:
             limits = np.iinfo(spec.dtype)
             stored = random.integers(limits.min, limits.max, given[spec.name].shape, endpoint=True)
-            real: Array = (stored - spec.zero_point) * spec.scale
+            real: Array = np.multiply(stored - spec.zero_point, spec.scale)
             given[spec.name] = real.astype(np.float32)
     return given
 
