@@ -5,37 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 
 from edgeship import __version__, tools
+from edgeship.run import Checkup, Tool
 from edgeship.store import home
 
 CORE = ("ai-edge-litert", "jinja2", "numpy", "platformdirs", "pydantic", "rich", "typer")
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A package: its version or None, the part of edgeship it belongs to, and the command that brings it when missing."""
-
-    name: str
-    part: str
-    version: str | None
-    install: str | None
-
-
-@dataclass(frozen=True)
-class Checkup:
-    """The state of this installation. `ready` says which parts are whole."""
-
-    edgeship: str
-    python: str
-    machine: str
-    cores: int
-    store: str
-    store_writable: bool
-    free_bytes: int
-    ready: dict[str, bool]
-    tools: tuple[Tool, ...]
 
 
 def examine() -> Checkup:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edgeship import flatbuffer, metrics, recipe, stages, subject, verify
 from edgeship import model as models
-from edgeship.artifact import LayerError
 from edgeship.model import Model
 from edgeship.progress import Listener
-from edgeship.run import Quality
+from edgeship.run import Comparison
 from edgeship.stages import REFERENCE, Context
 from edgeship.store import Store, home
 
@@ -30,19 +29,6 @@ class Question:
     max_drop: float | None = None
     seed: int = 0
     trust: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The answer: quality of `b` by `a`, and the error of each operation that both have, worst first."""
-
-    a: str
-    b: str
-    a_sha256: str
-    b_sha256: str
-    quality: Quality
-    layers: tuple[LayerError, ...]
-    warnings: tuple[str, ...]
 
 
 def compare(question: Question, listener: Listener) -> Comparison:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 from edgeship import complexity, flatbuffer, quantized, stages
 from edgeship import model as models
 from edgeship import target as targets
-from edgeship.artifact import TensorSpec
 from edgeship.importers import recognize
 from edgeship.progress import Listener
+from edgeship.run import Inspection
 from edgeship.stages import REFERENCE, Context
 from edgeship.store import Store, home
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """A model seen from outside; sizes are of the file the user gave, figures of its TFLite form."""
-
-    model: str
-    format: str
-    parameters: int
-    macs: int
-    size_bytes: int
-    sparsity: float
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    operators: Mapping[str, int]
-    weight_types: Mapping[str, int]
-    quantized: str | None
-    peak_activation_bytes: int
-    bytes_moved: int
-    target: Mapping[str, Any] | None
 
 
 def inspect(

@@ -1,4 +1,4 @@
-"""What a build leaves behind: the record that `--json`, the manifest and the report are all made from."""
+"""What commands leave behind: the records that `--json`, the manifest and the report are made from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeship.artifact import Advice, Complexity, LayerError, Roofline, WeightHistogram
+from edgeship.artifact import Advice, Complexity, LayerError, Roofline, TensorSpec, WeightHistogram
 
 
 @dataclass(frozen=True)
@@ -120,3 +120,61 @@ class BuildRecord:
     training: TrainingSummary | None
     edgeship: str
     made: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answer: quality of `b` by `a`, and the error of each operation that both have, worst first."""
+
+    a: str
+    b: str
+    a_sha256: str
+    b_sha256: str
+    quality: Quality
+    layers: tuple[LayerError, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model seen from outside; sizes are of the file the user gave, figures of its TFLite form."""
+
+    model: str
+    format: str
+    parameters: int
+    macs: int
+    size_bytes: int
+    sparsity: float
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: Mapping[str, int]
+    weight_types: Mapping[str, int]
+    quantized: str | None
+    peak_activation_bytes: int
+    bytes_moved: int
+    target: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A package: its version or None, the part of edgeship it belongs to, and the command that brings it when missing."""
+
+    name: str
+    part: str
+    version: str | None
+    install: str | None
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """The state of this installation. `ready` says which parts are whole."""
+
+    edgeship: str
+    python: str
+    machine: str
+    cores: int
+    store: str
+    store_writable: bool
+    free_bytes: int
+    ready: dict[str, bool]
+    tools: tuple[Tool, ...]

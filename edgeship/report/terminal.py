@@ -9,10 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgeship.checkup import Checkup
-from edgeship.comparison import Comparison
-from edgeship.inspection import Inspection
-from edgeship.run import BuildRecord, Quality
+from edgeship.run import BuildRecord, Checkup, Comparison, Inspection, Quality
 from edgeship.store import Entry, Pruned
 from edgeship.target import Target
 
