@@ -35,11 +35,11 @@ app = typer.Typer(
     cls=Edgeship,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its renderer alone takes longer to import than `--help` may take
     epilog="--json, --quiet, --verbose and --traceback may stand anywhere. Exit codes: 0 done · 2 bad input · "
     "3 nothing to do · 4 missing tool · 5 a stage failed · 6 device · 7 finished, verdict negative · 1 our bug.",
 )
-store_app = typer.Typer(no_args_is_help=True, help="What builds have left in the store.")
+store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What builds have left in the store.")
 app.add_typer(store_app, name="store")
 
 
@@ -66,7 +66,7 @@ def edgeship(
 ) -> None:
     """Turn a trained model into a smaller, faster one for a board, proved to be the same model.
 
-    Start with: [bold]edgeship build --target rpi4[/bold] (the sample model digits, quantized to int8).
+    Start with: edgeship build --target rpi4 (the sample model digits, quantized to int8).
     """
     context.obj = front.Front(json=json, quiet=quiet, verbose=verbose)
 

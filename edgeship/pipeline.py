@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeship import (
     __version__,
+    advice,
     complexity,
     flatbuffer,
     metrics,
@@ -30,6 +31,7 @@ from edgeship.importers import IMPORTERS, recognize
 from edgeship.model import Model
 from edgeship.progress import Listener, StageTold
 from edgeship.recipe import Recipe
+from edgeship.report import build_page
 from edgeship.run import BuildRecord, ImportCheck
 from edgeship.stages import ARTIFACT, REFERENCE, TRAINED, Context, ImportFacts
 from edgeship.store import Done, Store, home
@@ -37,8 +39,6 @@ from edgeship.subject import Material
 from edgeship.target import Target
 from edgeship.training import Trained
 from edgeship.verify import Judged
-
-LITTLE_QUANTIZED = 0.5
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
         said = _tell_before(plan, imported, reference, material, heard)
         trained, compressed, artifact = _compress(context, plan, imported, reference, material)
         graph = flatbuffer.read(store.path(artifact))
-        said += _tell_after(plan, graph, compressed, heard)
+        said += _tell_after(plan, reference, graph, heard)
         judged = _verify(context, plan, imported, reference, artifact, material)
         built = Built(imported, trained, compressed, judged, artifact, material, said)
         return _deliver(store, plan, built, reference, graph)
@@ -188,32 +188,24 @@ def _tell_before(
     """Say what the user should know before the long work starts."""
     said = [*material.advice, *(Advice("note", note) for note in imported.facts.imported.notes)]
     how = quantized.already_quantized(reference)
-    if how is not None:
-        said.append(
-            Advice(
-                "warning",
-                f"{plan.model.source} is quantized already ({how}): recipe '{plan.recipe.name}' was not applied to it",
-            )
-        )
-    for advice in said:
-        heard.on_advice(advice)
+    if how is None:
+        said += advice.before(reference, complexity.complexity(reference), plan.recipe, plan.target)
+    else:
+        text = f"{plan.model.source} is quantized already ({how}): recipe '{plan.recipe.name}' was not applied to it"
+        said.append(Advice("warning", text))
+    for entry in said:
+        heard.on_advice(entry)
     return tuple(said)
 
 
-def _tell_after(plan: Plan, graph: Graph, compressed: Done[Any] | None, heard: Listener) -> tuple[Advice, ...]:
-    """Warn when the recipe left most of the model as it was."""
-    found = quantized.coverage(graph)
-    if plan.recipe.quantize.scheme == "float32" or compressed is None or found.weight_share >= LITTLE_QUANTIZED:
+def _tell_after(plan: Plan, reference: Graph, graph: Graph, heard: Listener) -> tuple[Advice, ...]:
+    """Say what the work came to: above all when the recipe left most of the model as it was."""
+    if quantized.already_quantized(reference):
         return ()
-    left = ", ".join(
-        f"{count} {name}" for name, count in sorted(found.untouched.items(), key=lambda item: -item[1])[:5]
-    )
-    advice = Advice(
-        "warning",
-        f"most of the model was left untouched: {found.weight_share:.0%} of the weights are quantized; float are {left}",
-    )
-    heard.on_advice(advice)
-    return (advice,)
+    said = advice.after(graph, complexity.complexity(graph), plan.recipe, plan.target)
+    for entry in said:
+        heard.on_advice(entry)
+    return said
 
 
 def _deliver(store: Store, plan: Plan, built: Built, reference: Graph, graph: Graph) -> BuildRecord:
@@ -245,7 +237,7 @@ def _deliver(store: Store, plan: Plan, built: Built, reference: Graph, graph: Gr
         stages=tuple(record.stage_run(done) for done in runs),
         quantized=record.share(found),
         sparsity=cost.sparsity,
-        warnings=tuple(advice.text for advice in built.advice if advice.level == "warning"),
+        warnings=tuple(entry.text for entry in built.advice if entry.level == "warning"),
         manifest=str(plan.out / out_folder.MANIFEST),
         report=str(plan.out / "report.html"),
         model=plan.model.name,
@@ -256,7 +248,7 @@ def _deliver(store: Store, plan: Plan, built: Built, reference: Graph, graph: Gr
         reference_gzip_bytes=record.gzip_bytes(float_content),
         input_hashes=_hashes(plan, built),
         options=_options(plan),
-        notes=tuple(advice.text for advice in built.advice if advice.level == "note"),
+        notes=tuple(entry.text for entry in built.advice if entry.level == "note"),
         inputs=inputs,
         outputs=outputs,
         labels=plan.model.labels,
@@ -273,7 +265,11 @@ def _deliver(store: Store, plan: Plan, built: Built, reference: Graph, graph: Gr
     )
     out_folder.write(
         plan.out,
-        {ARTIFACT: content, out_folder.MANIFEST: record.as_bytes(record.manifest(made)), "report.html": b"<html>"},
+        {
+            ARTIFACT: content,
+            out_folder.MANIFEST: record.as_bytes(record.manifest(made)),
+            "report.html": build_page.render(made).encode(),
+        },
     )
     return made
 

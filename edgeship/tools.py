@@ -10,7 +10,6 @@ from edgeship.errors import MissingTool
 # Each package → the extra that brings it; what is not here belongs to the core.
 EXTRA: Mapping[str, str] = {
     "litert-quantizer": "build",
-    "matplotlib": "build",
     "keras": "train",
     "tensorflow": "train",
     "tensorflow-model-optimization": "train",
