@@ -195,7 +195,7 @@ def load(path: Path, trust: tuple[str, ...]) -> LoadedKeras:
         model = _load(path, file.flavour, custom_objects, safe=LAMBDA not in trust)
     except LOAD_FAULTS as fault:
         raise BadInput(
-            f"{path}: {file.flavour} cannot load it: {_first_line(fault)}", hint=_unknown_class(fault)
+            f"{path}: {file.flavour} cannot load it: {_first_line(fault)}", hint=_next_move(path, file.flavour, fault)
         ) from fault
     return LoadedKeras(model, file.flavour)
 
@@ -268,8 +268,11 @@ def _first_line(fault: BaseException) -> str:
     return lines[0].strip()[:300] if lines else type(fault).__name__
 
 
-def _unknown_class(fault: BaseException) -> str | None:
+def _next_move(path: Path, flavour: Flavour, fault: BaseException) -> str | None:
     text = str(fault)
     if "Unknown layer" in text or "Could not locate class" in text or "Unknown object" in text:
         return "a layer of your own: --trust MODULE, where MODULE is the Python module that defines it"
+    if flavour == "keras" and path.suffix != ".keras" and "positional arguments" in text:
+        # Keras 3.15 writes an operation (x + 3) to .h5 under the name of the layer Add, and cannot read it back.
+        return "Keras 3 cannot read operations back from .h5: save the model as .keras"
     return None

@@ -37,7 +37,7 @@ def convert(
 
     Args:
         source: the model's file, for messages.
-        function: takes tensors by name, returns tensors by name.
+        function: takes tensors by name, in the order of `inputs`; returns tensors by name.
         inputs: name → (full shape, dtype).
         variables: the tf.Variables that the function reads. Only they and the function are exported: a quarter of the
             time of `from_keras_model`, which traces every layer and the training functions too.
@@ -52,7 +52,8 @@ def convert(
     module.all_variables = list(variables)
     specs = {name: tf.TensorSpec(shape, dtype, name=name) for name, (shape, dtype) in inputs.items()}
     try:
-        concrete = tf.function(function, autograph=False).get_concrete_function(**specs)
+        traced = tf.function(lambda **tensors: function(**{name: tensors[name] for name in inputs}), autograph=False)
+        concrete = traced.get_concrete_function(**specs)  # it sorts the names
     except (*FAULTS, tf.errors.OpError) as fault:
         raise BadInput(f"{source}: does not run with inputs {_shapes(inputs)}: {first_line(fault)}") from fault
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)

@@ -13,12 +13,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from edgeship.errors import EdgeshipError
+from edgeship.importers import IMPORTERS, Imported, Request, recognize
 from edgeship.progress import OnProgress
 
 Layer = dict[str, Any]
 
 
-def layer(class_name: str, module: str | None = "keras.layers", registered: str | None = None, **config: Any) -> Layer:
+def layer(
+    class_name: str, module: str | None = "keras.layers", registered: str | None = None, /, **config: Any
+) -> Layer:
     """Return one layer as Keras 3 and tf_keras write it in a .keras file."""
     name = config.setdefault("name", class_name.lower())
     return {
@@ -73,9 +77,26 @@ def make_all(on_progress: OnProgress, folder: Path) -> None:
         for suffix in (".keras", ".h5"):
             made.save(folder / f"{package}{suffix}")
         open_sizes(keras).save(folder / f"{package}-open.h5")
-    made.export(str(folder / "saved_model"))
+    export = tf.Module()
+    export.model = made
+    export.serve = tf.function(
+        lambda image, extra: dict(zip(("scores", "angle"), made([image, extra], training=False), strict=True)),
+        input_signature=[tf.TensorSpec((None, 8, 8, 3), name="image"), tf.TensorSpec((None, 4), name="extra")],
+    )
+    tf.saved_model.save(export, str(folder / "saved_model"), signatures=export.serve)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved_model"))
     (folder / "float.tflite").write_bytes(converter.convert())
+
+
+def bring_all(on_progress: OnProgress, requests: list[Request]) -> list[Imported | EdgeshipError]:
+    """Bring several models in one process, since TensorFlow takes its time to start; refusals are answers too."""
+    answers: list[Imported | EdgeshipError] = []
+    for request in requests:
+        try:
+            answers.append(IMPORTERS[recognize(request.source)].bring(on_progress, request))
+        except EdgeshipError as refusal:
+            answers.append(refusal)
+    return answers
 
 
 def network(keras: Any) -> Any:

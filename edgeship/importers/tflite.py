@@ -130,5 +130,7 @@ def _set_shapes(request: Request, shapes: dict[str, tuple[int, ...]]) -> None:
         builder.Finish(model.Pack(builder), file_identifier=flatbuffer.IDENTIFIER)
     except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, struct.error) as fault:
         wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise BadInput(f"{request.source}: does not take the shapes {wanted}: {str(fault)[:300]}") from fault
+        raise BadInput(
+            f"{request.source}: does not take the shapes {wanted}: {(str(fault).splitlines() or [''])[0][:300]}"
+        ) from fault
     request.reference.write_bytes(bytes(builder.Output()))
