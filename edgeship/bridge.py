@@ -160,7 +160,9 @@ def distance(want: NDArray[Any], have: NDArray[Any]) -> tuple[float, float]:
 def seeded_inputs(source: Any, seed: int) -> list[NDArray[Any]]:
     """Return a few inputs for a graph: half standard normal, half of the size of 8-bit images; 0 or 1 where it looks up."""
     random = np.random.default_rng(seed)
-    looked_up = {id(leaf) for layer, args, _, _ in _calls(source) if type(layer).__name__ == "Embedding" for leaf in _flat(args)}
+    looked_up = {
+        id(leaf) for layer, args, _, _ in _calls(source) if type(layer).__name__ == "Embedding" for leaf in _flat(args)
+    }
     arrays = []
     for tensor in source.inputs:
         shape = [CHECKED_EXAMPLES, *(size or FREE_SIZE for size in tensor.shape[1:])]

@@ -15,8 +15,11 @@ _DROPPED_ENDINGS = ("_initializer", "_regularizer", "_constraint")  # weights ar
 _DROPPED = frozenset({"dtype", "name", "batch_shape", "batch_input_shape", "quantization_config", "build_config"})
 _RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 _SAME_ACTIVATIONS = frozenset(
-    "elu exponential gelu linear mish relu selu sigmoid softmax softplus softsign swish tanh".split()
-)
+    {
+        "elu", "exponential", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "softmax", "softplus", "softsign",
+        "swish", "tanh",
+    }
+)  # fmt: skip
 _BINARY = {"Add": "add", "Subtract": "subtract", "Multiply": "multiply", "Divide": "divide", "TrueDivide": "truediv"}
 
 
@@ -46,7 +49,8 @@ def translated(layer: Any, *, name: str) -> Any:
 
 def _options(layer: Any, made: type) -> dict[str, Any]:
     """Return the layer's options as the tf_keras class takes them."""
-    known = {key for parent in made.__mro__ for key in inspect.signature(parent.__init__).parameters}
+    makers = [vars(parent)["__init__"] for parent in inspect.getmro(made) if "__init__" in vars(parent)]
+    known = {key for maker in makers for key in inspect.signature(maker).parameters}
     options: dict[str, Any] = {}
     for key, value in layer.get_config().items():
         key = _RENAMED.get((made.__name__, key), key)

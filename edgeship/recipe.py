@@ -75,7 +75,6 @@ class Training(Record):
     patience_epochs: int = Field(3, ge=1, description="epochs without a better one before stopping")
     label_weight: float = Field(0.5, ge=0, le=1, description="weight of the task loss when labels are there")
     temperature: float = Field(2.0, gt=0, description="of the distillation on class probabilities")
-    augment: tuple[Literal["flip", "crop", "noise"], ...] = ()
 
 
 class Quantization(Record):

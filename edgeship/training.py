@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeship import keras_file
+from edgeship import keras_file, tf_convert
 from edgeship.bridge import bridge
-from edgeship.errors import BadInput, StageFailed
-from edgeship.finetune import Array, Examples, Trainee, Tuned, finetune, plan, predict, split
+from edgeship.errors import BadInput, StageFailed, near_miss
+from edgeship.finetune import Trainee, Tuned, finetune, plan, split
 from edgeship.keras_layers import kernel_name
-from edgeship.passes import cluster, prune, qat
+from edgeship.lesson import Array, Material, check_labels, predict
+from edgeship.passes import TRAINING_ORDER, TRAINING_PASSES
 from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Recipe
 
 PACKAGES = ("tensorflow", "tf-keras", "keras", "tensorflow-model-optimization")
+CALIBRATION_LIMIT = 1024
+MOST = 0.5  # of all kernel weights: a technique that works on less leaves most of the model untouched
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,24 @@ class Order:
 
 @dataclass(frozen=True)
 class LayerReached:
-    """What a layer's kernel ended as. `values` counts distinct ones; `passes` names the techniques that worked on it."""
+    """What a layer's kernel ended as: its share of zeros, and the distinct values of the output channel with most.
+
+    `passes` names the techniques that worked on it.
+    """
 
     layer: str
     weights: int
     sparsity: float
-    values: int
+    values_per_channel: int
     passes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training did; `tuned` is one history for each technique, in order."""
+    """What training did: what each kernel ended as, one history for each technique in order, what the user should know.
+
+    `bridge_error` is the largest difference between the model trained and the source, relative to the outputs' range.
+    """
 
     layers: tuple[LayerReached, ...]
     tuned: dict[str, Tuned]
@@ -71,49 +80,47 @@ class Trained:
 
 
 def train(on_progress: OnProgress, order: Order) -> Trained:
-    """Fine-tune a Keras model by the recipe and write it as TFLite with batch 1.
+    """Fine-tune a Keras model by the recipe and write it as TFLite with batch 1. Runs in a child process.
+
+    The file is float32 unless the recipe has qat; then it is int8, with int8 inputs and outputs for the scheme `int8`
+    and float ones for `int8-float-io`.
 
     Raises:
-        BadInput: the model or the examples cannot be used.
-        StageFailed: the bridge gives other answers, or the converter refused.
+        BadInput: the model or the examples cannot be used, or a pattern of the recipe fits no layer.
+        StageFailed: the bridge gives other answers, TF-MOT cannot wrap the model, or the converter refused.
     """
     began = time.monotonic()
     _make_reproducible(order.seed)
     on_progress(Progress("train", 0, 0, "loading the model"))
-    loaded = keras_file.load(order.source, order.trust)
-    bridged = bridge(loaded.model, seed=order.seed)
+    bridged = bridge(keras_file.load(order.source, order.trust).model, seed=order.seed)
+    material = read_material(order, bridged.model)
+    teacher = predict(bridged.model, material.inputs)
+    check_labels(material, teacher[0])
     model = bridged.model
-    examples = _read_examples(order, model)
-    teacher = predict(model, examples.inputs)
-    training, _ = split(examples.count, examples.groups, seed=order.seed)
-    per_epoch, epochs = plan(len(training), order.recipe.train)
     tuned: dict[str, Tuned] = {}
-    for name in ("prune", "cluster", "qat"):
+    worked_on: dict[str, tuple[str, ...]] = {}
+    warnings: list[str] = []
+    for name in TRAINING_ORDER:
         if getattr(order.recipe, name) is None:
             continue
-        trainee = _wrapped(name, model, order.recipe, per_epoch * epochs, examples)
+        trainee = _wrapped(name, model, order, material)
         _freeze_statistics(trainee.model)
         tuned[name] = finetune(
-            on_progress, trainee, examples, teacher, options=order.recipe.train, seed=order.seed, stage=name
+            on_progress, trainee, material, teacher, options=order.recipe.train, seed=order.seed, stage=name
         )
-        model = {"prune": prune.strip, "cluster": cluster.strip, "qat": lambda aware: aware}[name](trainee.model)
-    on_progress(Progress("train", 0, 0, "converting"))
-    content = to_tflite(order, model)
-    temporary = order.out.with_name(order.out.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(order.out)
-    tools = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return Trained((), tuned, bridged.relative_error, round(time.monotonic() - began, 3), (), tools)
-
-
-def _wrapped(name: str, model: Any, recipe: Recipe, steps: int, examples: Examples) -> Trainee:
-    if name == "prune":
-        return prune.wrap(model, recipe, steps=steps)
-    if name == "cluster":
-        return cluster.wrap(model, recipe)
-    assert recipe.qat is not None
-    few = tuple(array[: recipe.qat.calibration_examples] for array in examples.inputs)
-    return qat.wrap(model, recipe, calibration=few)
+        worked_on[name] = trainee.worked_on
+        warnings += _doubts(name, trainee, tuned[name], bridged.model, order)
+        model = TRAINING_PASSES[name].strip(trainee.model)
+    on_progress(Progress("train", 0, 0, "converting to TFLite"))
+    write_tflite(order, model, [array.shape[1:] for array in material.inputs])
+    return Trained(
+        layers=tuple(reached(model, worked_on)),
+        tuned=tuned,
+        bridge_error=bridged.relative_error,
+        seconds=round(time.monotonic() - began, 3),
+        warnings=tuple(warnings),
+        tools={package: importlib.metadata.version(package) for package in PACKAGES},
+    )
 
 
 def _make_reproducible(seed: int) -> None:
@@ -124,8 +131,47 @@ def _make_reproducible(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def _wrapped(name: str, model: Any, order: Order, material: Material) -> Trainee:
+    """Return the model wrapped by one technique.
+
+    Raises:
+        BadInput: the recipe's patterns choose no layer.
+        StageFailed: TF-MOT cannot wrap this model.
+    """
+    _check_patterns(name, model, order.recipe)
+    training, _ = split(material.count, material.groups, seed=order.seed)
+    per_epoch, epochs = plan(len(training), order.recipe.train)
+    calibration = tuple(array[training[:CALIBRATION_LIMIT]] for array in material.inputs)
+    try:
+        trainee = TRAINING_PASSES[name].wrap(model, order.recipe, steps=per_epoch * epochs, calibration=calibration)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as fault:
+        raise StageFailed(f"{order.source}: {name}: TF-MOT cannot wrap it: {tf_convert.first_line(fault)}") from fault
+    if not trainee.worked_on:
+        reasons = "; ".join(f"{layer} {why}" for layer, why in trainee.left.items())
+        raise BadInput(f"{order.source}: {name} finds no layer to work on{': ' + reasons if reasons else ''}")
+    return trainee
+
+
+def _check_patterns(name: str, model: Any, recipe: Recipe) -> None:
+    """Refuse a pattern that fits no layer: a misspelt name would otherwise change nothing, silently."""
+    from fnmatch import fnmatchcase
+
+    options = getattr(recipe, name)
+    layers = [layer.name for layer in model.layers]
+    for key in ("layers", "skip"):
+        for pattern in getattr(options, key):
+            if pattern != "*" and not any(fnmatchcase(layer, pattern) for layer in layers):
+                guess = near_miss(pattern, layers)
+                question = f"; did you mean '{guess}'?" if guess else ""
+                kernels = [layer.name for layer in model.layers if kernel_name(layer, depthwise=True)]
+                raise BadInput(
+                    f"recipe '{recipe.name}': {name}.{key}: '{pattern}' fits no layer{question}",
+                    hint=f"layers with weights: {', '.join(kernels)}",
+                )
+
+
 def _freeze_statistics(model: Any) -> None:
-    """Keep batch-norm statistics as they were learned; their scale and offset still train."""
+    """Keep batch-norm statistics as they were learned: few examples give worse ones. Scale and offset still train."""
     import tf_keras
 
     for layer in model.submodules:
@@ -133,8 +179,26 @@ def _freeze_statistics(model: Any) -> None:
             layer.trainable = False
 
 
-def _read_examples(order: Order, model: Any) -> Examples:
-    """Return the examples with inputs in the model's own order.
+def _doubts(name: str, trainee: Trainee, tuned: Tuned, original: Any, order: Order) -> Iterator[str]:
+    """Yield what the user should know of one technique's work."""
+    sizes = {layer.name: _kernel_size(layer) for layer in original.layers if layer.weights}
+    share = sum(sizes.get(layer, 0) for layer in trainee.worked_on) / max(1, sum(sizes.values()))
+    if share < MOST:
+        yield f"{name} left most of the model untouched: it worked on {share:.0%} of the weights"
+    for layer, why in trainee.left.items():
+        yield f"{name} left '{layer}': {why}"
+    if tuned.best_epoch == 0:
+        yield f"{name}: no epoch of fine-tuning was better than none; the weights are those before it"
+    if order.recipe.train.learning_rate is None and all(loss is None for loss in tuned.probed.values()):
+        yield f"{name}: the loss grew beyond all bounds with every learning rate tried"
+
+
+def _kernel_size(layer: Any) -> int:
+    return max(int(np.prod(weight.shape)) for weight in layer.weights)
+
+
+def read_material(order: Order, model: Any) -> Material:
+    """Return the examples with inputs in the model's own order: by name where the names are its own, else by position.
 
     Raises:
         BadInput: names or shapes do not fit the model.
@@ -145,38 +209,89 @@ def _read_examples(order: Order, model: Any) -> Examples:
     wanted = list(model.input_names)
     if len(inputs) != len(wanted):
         raise BadInput(f"{order.examples}: {len(inputs)} inputs, the model has {len(wanted)}: {', '.join(wanted)}")
-    named = set(inputs) == set(wanted)
-    ordered = [inputs[name] for name in (wanted if named else [n for n in order.input_names if n in inputs] or inputs)]
-    return Examples(
-        tuple(np.ascontiguousarray(array, dtype=np.float32) for array in ordered),
-        arrays.get("labels"),
-        arrays.get("groups"),
-    )
+    names = next((known for known in (order.input_names, wanted) if set(known) == set(inputs)), list(inputs))
+    ordered = [inputs[name] for name in names]
+    for name, array, tensor in zip(names, ordered, model.inputs, strict=True):
+        sizes = zip(array.shape[1:], tensor.shape[1:], strict=False)
+        if array.ndim != len(tensor.shape) or any(size is not None and size != given for given, size in sizes):
+            raise BadInput(
+                f"{order.examples}: '{name}' has examples of shape {array.shape[1:]}, not {tensor.shape[1:]}"
+            )
+    typed = [array.astype(tensor.dtype.as_numpy_dtype) for array, tensor in zip(ordered, model.inputs, strict=True)]
+    return Material(tuple(typed), arrays.get("labels"), arrays.get("groups"))
 
 
-def to_tflite(order: Order, model: Any) -> bytes:
-    """Return the model as TFLite with batch 1: int8 where the recipe trained for it, else float32."""
-    import tensorflow as tf
+def reached(model: Any, worked_on: Mapping[str, tuple[str, ...]]) -> Iterator[LayerReached]:
+    """Yield what every kernel of a stripped or quantization-aware model ended as."""
+    for layer in model.layers:
+        kernel = final_kernel(layer)
+        if kernel is None:
+            continue
+        name = getattr(layer, "layer", layer).name
+        channels = kernel.reshape(-1, kernel.shape[-1]).T
+        yield LayerReached(
+            layer=name,
+            weights=int(kernel.size),
+            sparsity=round(float((kernel == 0).mean()), 6),
+            values_per_channel=max(len(np.unique(channel)) for channel in channels),
+            passes=tuple(technique for technique, layers in worked_on.items() if name in layers),
+        )
 
-    inputs = {
-        name: ((1, *tensor.shape[1:]), tensor.dtype)
-        for name, tensor in zip(order.input_names, model.inputs, strict=True)
-    }
+
+def final_kernel(layer: Any) -> Array | None:
+    """Return a layer's kernel as it will be used, rounded where the layer rounds; None for a layer without one."""
+    inner = getattr(layer, "layer", layer)
+    attribute = kernel_name(inner, depthwise=True)
+    if attribute is None:
+        return None
+    for variable, quantizer, ranges in getattr(layer, "_weight_vars", ()):
+        rounded: Array = quantizer(variable, False, weights=ranges).numpy()
+        return rounded
+    kernel: Array = getattr(inner, attribute).numpy()
+    return kernel
+
+
+def write_tflite(order: Order, model: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Write the model as TFLite with batch 1: int8 where the recipe trained for it, else float32.
+
+    Raises:
+        StageFailed: the converter refused.
+    """
 
     def forward(**tensors: Any) -> Mapping[str, Any]:
         ordered = [tensors[name] for name in order.input_names]
-        outputs = tf.nest.flatten(model(ordered if len(ordered) > 1 else ordered[0], training=False))
-        return dict(zip(order.output_names, outputs, strict=True))
+        outputs = model(ordered if len(ordered) > 1 else ordered[0], training=False)
+        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        return dict(zip(order.output_names, flat, strict=True))
+
+    inputs = {
+        name: ((1, *shape), tensor.dtype.name)
+        for name, shape, tensor in zip(order.input_names, shapes, model.inputs, strict=True)
+    }
+    if order.recipe.qat:
+        content = _to_int8(order, forward, inputs, model.variables)
+    else:
+        content = tf_convert.convert(order.source, forward, inputs, model.variables)
+    beside = order.out.with_name(order.out.name + ".part")
+    beside.write_bytes(content)
+    beside.replace(order.out)
+
+
+def _to_int8(order: Order, forward: Any, inputs: Mapping[str, tuple[tuple[int, ...], str]], variables: Any) -> bytes:
+    """Return a quantization-aware model as TFLite; its ranges are in the graph, so no examples are needed."""
+    import tensorflow as tf
 
     module = tf.Module()
-    module.all_variables = list(model.variables)
+    module.all_variables = list(variables)
     specs = {name: tf.TensorSpec(shape, dtype, name=name) for name, (shape, dtype) in inputs.items()}
     concrete = tf.function(forward, autograph=False).get_concrete_function(**specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
-    if order.recipe.qat:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if order.recipe.quantize.scheme == "int8":
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-    content: bytes = converter.convert()
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if order.recipe.quantize.scheme == "int8":
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    try:
+        content: bytes = converter.convert()
+    except (*tf_convert.FAULTS, tf.errors.OpError) as fault:
+        raise tf_convert.refusal(order.source, fault) from fault
     return content

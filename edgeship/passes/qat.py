@@ -6,38 +6,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from edgeship.finetune import Array, Trainee
-from edgeship.keras_layers import cloned, is_chosen, only_consumer, only_producer
+from edgeship.finetune import Trainee
+from edgeship.keras_layers import cloned, is_chosen, kernel_name, only_consumer, only_producer
+from edgeship.lesson import Array
 from edgeship.recipe import Recipe
 
 SUMMARY = "training that sees 8-bit rounding"
 _KNOWN_ACTIVATIONS = frozenset({"linear", "relu", "relu6", "swish", "gelu", "softmax", "sigmoid", "tanh"})
-PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
+PACKAGES: tuple[str, ...] = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
 
 
-def wrap(model: Any, recipe: Recipe, *, calibration: tuple[Array, ...]) -> Trainee:
-    """Return a copy of the model that rounds as its int8 file will.
-
-    Args:
-        model: a flat tf_keras functional model, left as it is.
-        calibration: one array per input, batch axis first: what the ranges start from.
-    """
+def wrap(model: Any, recipe: Recipe, *, steps: int, calibration: tuple[Array, ...]) -> Trainee:
+    """Return a copy of the model that rounds as its int8 file will, and keeps the zeros and values of earlier passes."""
     import tensorflow_model_optimization as tfmot
 
     assert recipe.qat is not None
     options = recipe.qat
     quantization = tfmot.quantization.keras
+    worked_on, left = [], {}
 
     def annotated(layer: Any) -> Any:
-        way = _way_to_round(layer) if is_chosen(layer.name, options.layers, options.skip) else None
-        if way is None:
+        if not is_chosen(layer.name, options.layers, options.skip):
             return layer
+        way = _way_to_round(layer)
+        if way is None:
+            left[layer.name] = f"TF-MOT cannot round a {type(layer).__name__}"
+            return layer
+        if kernel_name(layer, depthwise=True):
+            worked_on.append(layer.name)
         return quantization.quantize_annotate_layer(layer, None if way == "scheme" else _round_output())
 
     with quantization.quantize_scope(), _clusters_of_whole_kernels():
         aware = quantization.quantize_apply(cloned(model, annotated), _scheme(recipe))
-    calibrate(aware, calibration)
-    return Trainee(aware, quantized=True)
+    calibrate(aware, tuple(array[: options.calibration_examples] for array in calibration))
+    return Trainee(aware, tuple(worked_on), left, rounds_outputs=True)
+
+
+def strip(model: Any) -> Any:
+    """Return the model as it is: the converter turns its rounding into int8."""
+    return model
 
 
 def calibrate(model: Any, inputs: tuple[Array, ...]) -> None:
