@@ -15,7 +15,7 @@ from markupsafe import Markup
 from edgeship.artifact import Complexity, OperatorCost, Roofline
 from edgeship.report import charts
 from edgeship.report.app_program import program
-from edgeship.run import BuildRecord, Quality, TrainingSummary
+from edgeship.run import BuildRecord, Port, Quality, TrainingSummary
 
 _SHARES = frozenset({"top1", "agreement", "auc"})  # metrics between 0 and 1, where more is better
 _DECIBELS = frozenset({"sqnr"})
@@ -75,6 +75,8 @@ def _environment() -> Environment:
         "percent": _percent,
         "preprocessing": _preprocessing,
         "quality": _quality,
+        "real_value": _real_value,
+        "shape": _shape,
         "share": _share,
         "size": _size,
     }
@@ -111,7 +113,7 @@ def _sections(record: BuildRecord, notes: Sequence[str]) -> Iterator[tuple[str, 
     """Yield the sections that this page has: id and title."""
     yield "quality", "Size and quality"
     if notes:
-        yield "advice", "Advice"
+        yield "advice", "Advice and notes"
     yield "complexity", "Complexity"
     yield "roofline", "Roofline"
     yield "quantized", "Quantized"
@@ -207,6 +209,19 @@ def _preprocessing(how: Mapping[str, Any] | None) -> str:
         told = f"stored value {_TIMES} {_listed(scale)} + {_listed(offset)}"
     reach = how.get("range")
     return f"{told}, from {_number(reach[0])} to {_number(reach[1])}" if reach else told
+
+
+def _real_value(port: Port) -> str:
+    """Return the formula that gives what a stored value means."""
+    if port.scale is None:
+        return "q itself"
+    zero_point = port.zero_point or 0
+    inner = f"(q {'-' if zero_point > 0 else '+'} {abs(zero_point)})" if zero_point else "q"
+    return f"{_number(port.scale)} {_TIMES} {inner}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f" {_TIMES} ".join("any" if size < 0 else str(size) for size in shape) or "single value"
 
 
 def _numbers(found: object, absent: float) -> list[float]:

@@ -77,7 +77,7 @@ def _roofline(artifact: Roofline | None, reference: Roofline | None) -> str:
     high = 4 * max(max(roof.intensity, roof.ridge) for roof in found)
     x = _Axis(low, high, 52, 508, log=True)
     top = 2 * max(roof.peak_gops for roof in found)
-    y = _Axis(0.7 * low * min(roof.memory_gb_per_s for roof in found), top, 272, 12, log=True)
+    y = _Axis(0.7 * low * min(roof.memory_gb_per_s for roof in found), top, 272, 22, log=True)
     parts = _frame(x, y, "operations a byte moved", "Gop/s")
     for roof, colour, label in ((reference, "before", "float32 reference"), (artifact, "after", "artifact")):
         if roof is None:
@@ -142,7 +142,7 @@ def _frame(x: _Axis, y: _Axis, across: str, up: str, *, whole: bool = False) -> 
             parts.append(_line([(x.at(value), y.start), (x.at(value), y.end)], "line", 1))
         parts.append(_text(x.at(value), y.start + 18, f"{value:,g}", "middle"))
     parts.append(_text((x.start + x.end) / 2, y.start + 37, across, "middle"))
-    parts.append(_text(x.start + 5, y.end + 10, up, "start"))
+    parts.append(_text(2, y.end - 9, up, "start"))
     return parts
 
 
