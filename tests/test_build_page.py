@@ -33,7 +33,7 @@ class Page(HTMLParser):
         self.loaded: list[str] = []
         self.handlers: list[str] = []
         self.open: list[str] = []
-        self.feed(html)
+        self.feed(html.replace("<wbr>", ""))
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

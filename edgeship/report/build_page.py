@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from edgeship.artifact import Complexity, OperatorCost, Roofline
 from edgeship.report import charts
@@ -66,6 +66,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "breakable": _breakable,
         "change": _change,
         "count": _count,
         "db_kind": _db_kind,
@@ -233,6 +234,14 @@ def _numbers(found: object, absent: float) -> list[float]:
 def _listed(numbers: Sequence[float]) -> str:
     shown = ", ".join(_number(number) for number in numbers)
     return f"({shown})" if len(numbers) > 1 else shown
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that may break into lines after its slashes and underscores."""
+    text = str(escape(name))
+    for mark in ("/", "_"):
+        text = text.replace(mark, f"{mark}<wbr>")
+    return Markup(text)
 
 
 def _count(value: float) -> str:

@@ -5,6 +5,7 @@ Written out by hand: three kinds of plain charts do not earn matplotlib, whose i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -103,12 +104,12 @@ def _training(training: TrainingSummary, key: str) -> str | None:
     x = _Axis(1, len(values), 50, 440)
     y = _Axis(min(values) - margin, max(values) + margin, 150, 10)
     parts = _frame(x, y, "epoch", "", whole=True)
-    for step in range(1, len(rows)):
-        if rows[step][0] != rows[step - 1][0]:
-            border = x.at(step + 0.5)
-            parts.append(_line([(border, y.start), (border, y.end)], "muted", 1, dashed=True))
     points = [(x.at(step), y.at(value)) for step, value in enumerate(values, start=1)]
-    parts.append(_line(points, "after", 1.8))
+    borders = [step for step in range(1, len(rows)) if rows[step][0] != rows[step - 1][0]]
+    for border in borders:
+        parts.append(_line([(x.at(border + 0.5), y.start), (x.at(border + 0.5), y.end)], "muted", 1, dashed=True))
+    for start, stop in itertools.pairwise([0, *borders, len(rows)]):
+        parts.append(_line(points[start:stop], "after", 1.8))
     parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" style="fill: var(--after)"/>' for a, b in points]
     return _svg(452, 194, parts)
 

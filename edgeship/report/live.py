@@ -44,7 +44,9 @@ def live(*, quiet: bool, verbose: bool) -> Iterator[Listener]:
                 return
             took = "cached" if told.outcome == "cached" else f"{told.seconds:.1f} s"
             why = f"  [dim]{escape(told.why)}[/]" if verbose or told.why not in ("unchanged", "first build") else ""
-            console.print(f"[green]✓[/] {told.stage:<9} {escape(told.text)}  [dim]{took}[/]{why}", highlight=False)
+            console.print(
+                f"[green]✓[/] {told.stage:<9} {escape(told.text)}  [dim]{took}[/]{why}", highlight=False, soft_wrap=True
+            )
             bar.reset(task, description="", total=None, text="")
 
         def advise(advice: Advice) -> None:
@@ -52,6 +54,6 @@ def live(*, quiet: bool, verbose: bool) -> Iterator[Listener]:
                 return
             shown.add(advice.text)
             mark = "[bold yellow]warning:[/]" if advice.level == "warning" else "[blue]note:[/]"
-            console.print(f"{mark} {escape(advice.text)}", highlight=False)
+            console.print(f"{mark} {escape(advice.text)}", highlight=False, soft_wrap=True)
 
         yield Listener(step, stage, advise)
