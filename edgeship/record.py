@@ -5,23 +5,77 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from edgeship.artifact import TensorSpec
+from edgeship import __version__, complexity, flatbuffer, quantized, verify
+from edgeship.artifact import Advice, TensorSpec
 from edgeship.examples import Preparation, preparation_of
 from edgeship.flatbuffer import Graph
+from edgeship.out_folder import MANIFEST
+from edgeship.plan import Plan, budget, options
 from edgeship.quantized import Coverage
-from edgeship.run import BuildRecord, Port, QuantizedShare, StageRun, TrainingSummary
-from edgeship.store import Done
+from edgeship.run import BuildRecord, ImportCheck, Port, QuantizedShare, StageRun, TrainingSummary
+from edgeship.stages import ARTIFACT, REFERENCE, ImportFacts
+from edgeship.store import Done, Store
+from edgeship.subject import Material
 from edgeship.training import Trained
+from edgeship.verify import Judged
 
+REPORT = "report.html"
 # The keys of `edgeship build --json`, in the contract's order; the manifest holds the rest too.
 CONTRACT = (
     "artifact", "sha256", "target", "recipe", "size_bytes", "gzip_bytes", "reference_size_bytes", "quality", "import",
     "stages", "quantized", "sparsity", "warnings", "manifest", "report",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """The stages' results, from which the record is made."""
+
+    imported: Done[ImportFacts]
+    trained: Done[Trained] | None
+    quantized: Done[Any] | None
+    judged: Done[Judged]
+    artifact: str
+    material: Material
+    advice: tuple[Advice, ...]
+
+
+def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
+    """Return everything about a finished build."""
+    graph, reference = (flatbuffer.read(store.path(sha)) for sha in (built.artifact, built.imported.files[REFERENCE]))
+    content, float_content = (store.path(sha).read_bytes() for sha in (built.artifact, built.imported.files[REFERENCE]))
+    facts, judged = built.imported.facts, built.judged.facts
+    inputs, outputs = _ports(graph, built.material.preparation)
+    cost, float_cost = complexity.complexity(graph), complexity.complexity(reference)
+    integer = complexity.computes_in_int8(graph)
+    runs = [done for done in (built.imported, built.trained, built.quantized, built.judged) if done is not None]
+    check = ImportCheck(
+        facts.imported.checked_against, facts.max_abs_error, facts.relative_error, facts.tolerance, facts.imported.examples
+    )  # fmt: skip
+    return BuildRecord(
+        artifact=str(plan.out / ARTIFACT), manifest=str(plan.out / MANIFEST), report=str(plan.out / REPORT),
+        sha256=built.artifact, size_bytes=len(content), gzip_bytes=_gzip_bytes(content),
+        reference_size_bytes=len(float_content), reference_gzip_bytes=_gzip_bytes(float_content),
+        target=plan.target.name, target_summary=plan.target.summary,
+        recipe=plan.recipe.name, recipe_summary=plan.recipe.summary,
+        model=plan.model.name, source=str(plan.model.source), source_format=facts.format, labels=plan.model.labels,
+        quality=verify.verdict(judged, budget=budget(plan), synthetic=built.material.evaluation.synthetic),
+        import_check=check, stages=tuple(_stage_run(done) for done in runs),
+        quantized=_share(quantized.coverage(graph)), sparsity=cost.sparsity,
+        warnings=tuple(entry.text for entry in built.advice if entry.level == "warning"),
+        notes=tuple(entry.text for entry in built.advice if entry.level == "note"), advice=built.advice,
+        input_hashes=_hashes(plan, built), options=options(plan), inputs=inputs, outputs=outputs,
+        reference_complexity=float_cost, complexity=cost,
+        roofline=complexity.roofline(cost, plan.target, integer=integer),
+        reference_roofline=complexity.roofline(float_cost, plan.target, integer=False),
+        layers=judged.layers, histograms=complexity.histograms(reference, graph),
+        training=_training_summary(built.trained), edgeship=__version__,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
 
 
 def manifest(record: BuildRecord) -> dict[str, Any]:
@@ -42,22 +96,22 @@ def as_bytes(table: Mapping[str, Any]) -> bytes:
     return (json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def gzip_bytes(content: bytes) -> int:
+def _gzip_bytes(content: bytes) -> int:
     """Return the size after gzip at its best, with no time stamp."""
     return len(gzip.compress(content, compresslevel=9, mtime=0))
 
 
-def stage_run(done: Done[Any]) -> StageRun:
+def _stage_run(done: Done[Any]) -> StageRun:
     """Return a stage as the record tells it."""
     return StageRun(done.stage, done.outcome, done.why, round(done.seconds, 3), dict(done.tools))
 
 
-def share(found: Coverage) -> QuantizedShare:
+def _share(found: Coverage) -> QuantizedShare:
     """Return the coverage as the record tells it."""
     return QuantizedShare(found.operators, found.of, round(found.weight_share, 6), dict(found.untouched))
 
 
-def ports(graph: Graph, how: Mapping[str, Preparation]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+def _ports(graph: Graph, how: Mapping[str, Preparation]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """Return inputs and outputs as an app needs them."""
     inputs = tuple(_port(spec, preparation_of(spec.name, how)) for spec in graph.interface.inputs)
     return inputs, tuple(_port(spec, None) for spec in graph.interface.outputs)
@@ -70,7 +124,7 @@ def _port(spec: TensorSpec, how: Preparation | None) -> Port:
     return Port(spec.name, spec.shape, spec.dtype, spec.scale, spec.zero_point, told)
 
 
-def training_summary(done: Done[Trained] | None) -> TrainingSummary | None:
+def _training_summary(done: Done[Trained] | None) -> TrainingSummary | None:
     """Return what fine-tuning did: every epoch of every technique, and each layer."""
     if done is None:
         return None
@@ -87,6 +141,10 @@ def training_summary(done: Done[Trained] | None) -> TrainingSummary | None:
     )
 
 
-def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _hashes(plan: Plan, built: Built) -> dict[str, str]:
+    given = {"data": plan.given.data, "calibration": plan.given.calibration}
+    return {
+        "model": plan.model.sha256,
+        "reference": built.imported.files[REFERENCE],
+        **{name: part.sha256 for name, part in given.items() if part is not None},
+    }

@@ -1,0 +1,101 @@
+"""What the user asked for, made definite and checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeship import metrics, out_folder, stages, subject, tools
+from edgeship import model as models
+from edgeship import recipe as recipes
+from edgeship import target as targets
+from edgeship.errors import BadInput
+from edgeship.importers import IMPORTERS, recognize
+from edgeship.model import Model
+from edgeship.recipe import Recipe
+from edgeship.target import Target
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for; what is None was not said."""
+
+    model: str
+    target: str
+    recipe: str | None = None
+    data: Path | None = None
+    calibration: Path | None = None
+    scale: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metric: str | None = None
+    max_drop: float | None = None
+    seed: int = 0
+    trust: tuple[str, ...] = ()
+    fresh: bool = False
+    out: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The order made definite, and checked: nothing has been run yet."""
+
+    order: Order
+    model: Model
+    target: Target
+    recipe: Recipe
+    given: subject.Given
+    out: Path
+
+
+def prepare(order: Order) -> Plan:
+    """Check all that can be checked before any work.
+
+    Raises:
+        BadInput: unknown target, recipe or model; a recipe the target refuses; examples or an out folder of no use.
+        MissingTool: a package that the recipe or the source needs is absent.
+    """
+    target = targets.read(order.target)
+    recipe = recipes.read(order.recipe or target.default_recipe)
+    reason = targets.refusal(target, recipe.parts)
+    if reason is not None:
+        raise BadInput(
+            f"{order.target} refuses the recipe '{recipe.name}': {reason}",
+            hint=f"its default is '{target.default_recipe}'",
+        )
+    model = models.find(order.model)
+    importer = recognize(model.source)
+    tools.versions((*IMPORTERS[importer].PACKAGES, *stages.packages(recipe)))
+    if recipe.trains and importer != "keras":
+        raise BadInput(
+            f"{model.source}: recipe '{recipe.name}' trains, which needs a Keras model (.keras or .h5)",
+            hint="give the Keras model that this file was made from, or a recipe without training such as int8",
+        )
+    if order.metric:
+        metrics.find(order.metric)
+    out = order.out or Path("build") / model.name / target.name / recipe.name
+    out_folder.check_writable(out)
+    found = subject.given(model, order.data, order.calibration, order.scale, order.offset)
+    return Plan(order, model, target, recipe, found, out)
+
+
+def budget(plan: Plan) -> float | None:
+    """Return the drop allowed: the user's, the recipe's, the model's; the target's only for its own default recipe."""
+    for budget in (plan.order.max_drop, plan.recipe.max_drop, plan.model.max_drop):
+        if budget is not None:
+            return budget
+    return plan.target.max_drop if plan.recipe.name == plan.target.default_recipe else None
+
+
+def options(plan: Plan) -> dict[str, Any]:
+    """Return what was asked, as JSON values."""
+    said = {name: value for name, value in vars(plan.order).items() if value not in (None, (), {})}
+    said = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
+    return {**said, "recipe_options": plan.recipe.model_dump(mode="json")}
+
+
+def slot(plan: Plan) -> str:
+    """Name the build, so that a stage can say what changed since the same build ran before."""
+    return f"{plan.model.source.resolve()}|{plan.target.name}|{plan.recipe.name}|{plan.out.resolve()}"

@@ -1,0 +1,107 @@
+"""A file imports only from rows below its own: the house's plan, held against the imports in the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "edgeship"
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+
+# Top to ground. Files of one row do not import one another; neither do the plugs of a folder. A folder stands for all
+# files in it that have no line of their own.
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("cli",),
+    ("front",),
+    ("report.live",),
+    ("pipeline", "comparison", "inspection", "checkup"),
+    ("report.terminal", "report.build_page", "record"),
+    ("report.charts", "report.app_program", "plan"),
+    ("stages",),
+    ("subject",),
+    ("verify", "advice"),
+    ("layer_error",),
+    ("training",),
+    ("importers", "passes", "compilers", "runtimes", "devices"),
+    ("bridge", "finetune"),
+    ("bridge_layers", "lesson", "tf_convert", "check_inputs", "channel_scale"),
+    ("interpret", "keras_file", "saved_model_file", "complexity", "metrics"),
+    ("quantized",),
+    ("flatbuffer", "out_folder"),
+    ("store", "child", "model"),
+    ("examples",),
+    ("target", "recipe", "run", "progress", "tools"),
+    ("artifact", "toml_file", "digest"),
+    ("errors", "resources", "keras_code", "keras_layers"),
+)
+PLUGS = ("importers", "passes", "compilers", "runtimes", "devices")
+
+
+def row(module: str) -> int | None:
+    """Return a module's row, counted from the top; the package's own face has none."""
+    for number, names in enumerate(ROWS):
+        if module in names:
+            return number
+    folder = module.partition(".")[0]
+    return next((number for number, names in enumerate(ROWS) if folder in names), None)
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Return every module of the package by its dotted name."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name and not (path.name == "__init__.py" and len(path.read_text().splitlines()) < 5):
+            found.append((name, path))
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Return the edgeship modules that a file imports anywhere, for the reader or for the type checker."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "edgeship":
+            base = node.module.removeprefix("edgeship").removeprefix(".")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}".removeprefix(".")
+                found.add(
+                    whole
+                    if (PACKAGE / f"{whole.replace('.', '/')}.py").exists() or (PACKAGE / whole).is_dir()
+                    else base
+                )
+    return {name for name in found if name}
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_only_from_below(name: str, path: Path) -> None:
+    """Every import goes down, and no plug of a folder imports another."""
+    mine = row(name)
+    assert mine is not None, f"{name} has no row: give it one in ROWS"
+    for other in imported(path):
+        theirs = row(other)
+        if theirs is None:
+            continue  # the package's face: its version
+        face = other in PLUGS or name in PLUGS
+        assert theirs > mine or (theirs == mine and face and other.split(".")[0] == name.split(".")[0]), (
+            f"{name} (row {mine}) imports {other} (row {theirs}), which is not below it"
+        )
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_line_budget(name: str, path: Path) -> None:
+    """A file past 400 lines, or a function past 50, is two things."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= LONGEST_FUNCTION or _is_signature(node), f"{name}.{node.name} has {lines} lines"
+
+
+def _is_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Say whether most of a function is its parameters, as in a command with many options, or one flat constructor."""
+    assert node.end_lineno is not None
+    return node.end_lineno - node.body[0].lineno + 1 <= LONGEST_FUNCTION
