@@ -290,6 +290,15 @@ def _stored(tensor: Tensor) -> NDArray[np.generic] | None:
         return None
 
 
+def _real(tensor: Tensor) -> NDArray[np.float64] | None:
+    """Return a constant's real values that are finite, None where the file does not hold as many as the shape says."""
+    try:
+        found = flatbuffer.values(tensor)
+    except ValueError:
+        return None
+    return None if found is None else found[np.isfinite(found)].astype(np.float64)
+
+
 def _per_channel(tensor: Tensor, stored: NDArray[np.generic]) -> NDArray[np.int64] | None:
     """Return the zero points, shaped to meet the stored values; None for a tensor that is not quantized."""
     found = tensor.quantization
@@ -329,11 +338,9 @@ def _matched(before: list[_Weighted], after: list[_Weighted]) -> list[tuple[_Wei
 def _histogram(before: _Weighted, after: _Weighted) -> WeightHistogram | None:
     operator, tensor = after
     stored = _stored(tensor)
-    first = flatbuffer.values(before[1])
-    second = flatbuffer.values(tensor)
+    first, second = _real(before[1]), _real(tensor)
     if stored is None or first is None or second is None:
         return None
-    first, second = first[np.isfinite(first)], second[np.isfinite(second)]
     reach = max((float(np.abs(part).max()) for part in (first, second) if part.size), default=0.0) or 1.0
     counts = [tuple(int(n) for n in np.histogram(part, BINS, (-reach, reach))[0]) for part in (first, second)]
     return WeightHistogram(

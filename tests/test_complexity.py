@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from edgeship import complexity, target
+from edgeship import complexity, flatbuffer, target
+from edgeship.errors import BadInput
 from edgeship.flatbuffer import Graph
 from tests.tiny_tflite import TinyModel, separable
 
@@ -213,3 +216,21 @@ def test_histograms_keep_the_largest(tmp_path: Path) -> None:
         "expand/weight",
         "project/weight",
     ]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4))
+def test_damaged_files_are_refused_or_counted(tmp_path: Path, flips: list[tuple[float, int]]) -> None:
+    content = bytearray(separable().content())
+    for place, bit in flips:
+        content[int(place * len(content))] ^= 1 << bit
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(content)
+    try:
+        graph = flatbuffer.read(path)
+    except BadInput:
+        return
+
+    found = complexity.complexity(graph)
+    complexity.histograms(graph, graph)
+    assert found.parameters >= 0 and 0 <= found.sparsity <= 1
