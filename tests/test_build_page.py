@@ -209,8 +209,8 @@ def test_the_program_prepares_inputs_as_the_model_was_evaluated() -> None:
         "m.tflite", (Port("a", (1, 2, 3), "int8", 1.0, 0, plain), Port("b", (1, 3), "int8", 1.0, 0, scaled)), (), ()
     )
 
-    assert "x1 = x1 * np.array([0.5, 0.25, 0.5], np.float32) + -1.0" in text
-    assert "x0 = x0 *" not in text
+    assert "x1 = x1 * np.array([0.5, 0.25, 0.5], np.float32)\nx1 = x1 + -1.0" in text
+    assert "x0 = x0" not in text
 
 
 def test_a_second_page_takes_no_time() -> None:
@@ -220,3 +220,9 @@ def test_a_second_page_takes_no_time() -> None:
     render(made)
 
     assert time.process_time() - began < 0.15
+
+
+def test_layers_that_a_converter_fused_go_by_their_first_name() -> None:
+    html = render(record(layers=(LayerError("net/relu;net/norm/add;<b>conv", "CONV_2D", 12.0, 0.1, 1.0),)))
+
+    assert 'net/<wbr>relu <span class="muted" title="net/relu;net/norm/add;&lt;b&gt;conv">+2 fused</span>' in html

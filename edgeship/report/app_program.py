@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter  # with tflite-runtime: from 
 
 interpreter = Interpreter(model_path={path})
 interpreter.allocate_tensors()"""
+_STEPS = (("scale", "*", 1.0), ("offset", "+", 0.0))
 _STORED = '''
 
 def stored(real, detail):
@@ -68,17 +69,18 @@ def _comment(port: Port) -> str:
 
 
 def _scaled(how: Mapping[str, Any]) -> bool:
-    return any(set(_list(how.get(key))) - {neutral} for key, neutral in (("scale", 1.0), ("offset", 0.0)))
+    return any(set(_list(how.get(key))) - {neutral} for key, _, neutral in _STEPS)
 
 
 def _prepared(variable: str, how: Mapping[str, Any] | None) -> Iterator[str]:
-    if how and _scaled(how):
-        scale, offset = (_literal(_list(how.get(key)), neutral) for key, neutral in (("scale", 1.0), ("offset", 0.0)))
-        yield f"{variable} = {variable} * {scale} + {offset}"
+    for key, sign, neutral in _STEPS:
+        numbers = _list((how or {}).get(key))
+        if set(numbers) - {neutral}:
+            yield f"{variable} = {variable} {sign} {_literal(numbers)}"
 
 
-def _literal(numbers: Sequence[float], neutral: float) -> str:
-    shown = [repr(number) for number in numbers] or [repr(neutral)]
+def _literal(numbers: Sequence[float]) -> str:
+    shown = [repr(number) for number in numbers]
     return shown[0] if len(shown) == 1 else f"np.array([{', '.join(shown)}], np.float32)"
 
 

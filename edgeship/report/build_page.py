@@ -71,6 +71,7 @@ def _environment() -> Environment:
         "count": _count,
         "db_kind": _db_kind,
         "db_share": _db_share,
+        "layer_name": _layer_name,
         "ms": _ms,
         "number": _number,
         "percent": _percent,
@@ -204,12 +205,13 @@ def _preprocessing(how: Mapping[str, Any] | None) -> str:
     if how is None:
         return "not stated"
     scale, offset = _numbers(how.get("scale"), 1.0), _numbers(how.get("offset"), 0.0)
-    if set(scale) == {1.0} and set(offset) == {0.0}:
-        told = "as stored"
-    else:
-        told = f"stored value {_TIMES} {_listed(scale)} + {_listed(offset)}"
+    told = "stored value"
+    if set(scale) != {1.0}:
+        told += f" {_TIMES} {_listed(scale)}"
+    if set(offset) != {0.0}:
+        told += f" + {_listed(offset)}"
     reach = how.get("range")
-    return f"{told}, from {_number(reach[0])} to {_number(reach[1])}" if reach else told
+    return f"{told}, which gives {_number(reach[0])} to {_number(reach[1])}" if reach else told
 
 
 def _real_value(port: Port) -> str:
@@ -242,6 +244,14 @@ def _breakable(name: str) -> Markup:
     for mark in ("/", "_"):
         text = text.replace(mark, f"{mark}<wbr>")
     return Markup(text)
+
+
+def _layer_name(name: str) -> Markup:
+    """Return the first of the names that a converter joined by semicolons when it fused layers; the rest as a hint."""
+    first, *others = name.split(";")
+    if not others:
+        return _breakable(name)
+    return Markup('{} <span class="muted" title="{}">+{} fused</span>').format(_breakable(first), name, len(others))
 
 
 def _count(value: float) -> str:
