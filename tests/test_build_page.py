@@ -7,6 +7,7 @@ import dataclasses
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,7 +223,17 @@ def test_a_second_page_takes_no_time() -> None:
     assert time.process_time() - began < 0.15
 
 
+def test_the_compiled_template_is_kept_and_gives_the_same_page(tmp_path: Path) -> None:
+    folder = tmp_path / "pages" / "compiled"
+    pages = {render(record(), compiled=folder), render(record())}
+
+    assert len(pages) == 1
+    assert len(list(folder.iterdir())) == 2, "the page and its style"
+
+
 def test_layers_that_a_converter_fused_go_by_their_first_name() -> None:
     html = render(record(layers=(LayerError("net/relu;net/norm/add;<b>conv", "CONV_2D", 12.0, 0.1, 1.0),)))
 
-    assert 'net/<wbr>relu <span class="muted" title="net/relu;net/norm/add;&lt;b&gt;conv">+2 fused</span>' in html
+    assert (
+        'net/<wbr>relu <span class="muted nowrap" title="net/relu;net/norm/add;&lt;b&gt;conv">+2 fused</span>' in html
+    )

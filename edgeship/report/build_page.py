@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from edgeship.artifact import Complexity, OperatorCost, Roofline
@@ -24,8 +24,14 @@ _TIMES, _NOTHING = "\N{MULTIPLICATION SIGN}", "-"
 _GOOD_DB, _POOR_DB, _FULL_DB = 20.0, 10.0, 50.0
 
 
-def render(record: BuildRecord) -> str:
-    """Return the page as HTML text. It loads nothing: no network, no script, no font."""
+def render(record: BuildRecord, *, compiled: Path | None = None) -> str:
+    """Return the page as HTML text. It loads nothing: no network, no script, no font.
+
+    Args:
+        record: of the build.
+        compiled: a folder of the user's own that keeps the compiled template for the next process; most of the time
+            that a page takes goes into compiling it.
+    """
     drawn = charts.charts(
         roofline=record.roofline,
         reference_roofline=record.reference_roofline,
@@ -39,7 +45,7 @@ def render(record: BuildRecord) -> str:
     ]
     notes = [advice.text for advice in record.advice if advice.level == "note"]
     notes += [note for note in record.notes if note not in notes]
-    return _environment().get_template("build.html.j2").render(
+    return _environment(compiled).get_template("build.html.j2").render(
         record=record,
         charts=marked,
         weights=sorted(weights, key=_values, reverse=True),
@@ -52,16 +58,20 @@ def render(record: BuildRecord) -> str:
         training=_training(record.training),
         options=json.dumps(record.options, indent=2, ensure_ascii=False, default=str),
         artifact_name=Path(record.artifact).name,
+        labelled=any(label != str(index) for index, label in enumerate(record.labels)),
         program=program(Path(record.artifact).name, record.inputs, record.outputs, record.labels),
     )  # fmt: skip
 
 
 @cache
-def _environment() -> Environment:
+def _environment(compiled: Path | None) -> Environment:
+    if compiled is not None:
+        compiled.mkdir(parents=True, exist_ok=True)
     environment = Environment(
         loader=PackageLoader("edgeship.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        bytecode_cache=FileSystemBytecodeCache(str(compiled)) if compiled is not None else None,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -239,11 +249,8 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name that may break into lines after its slashes and underscores."""
-    text = str(escape(name))
-    for mark in ("/", "_"):
-        text = text.replace(mark, f"{mark}<wbr>")
-    return Markup(text)
+    """Return a name that may break into lines after its slashes."""
+    return Markup(str(escape(name)).replace("/", "/<wbr>"))
 
 
 def _layer_name(name: str) -> Markup:
@@ -251,7 +258,9 @@ def _layer_name(name: str) -> Markup:
     first, *others = name.split(";")
     if not others:
         return _breakable(name)
-    return Markup('{} <span class="muted" title="{}">+{} fused</span>').format(_breakable(first), name, len(others))
+    return Markup('{} <span class="muted nowrap" title="{}">+{} fused</span>').format(
+        _breakable(first), name, len(others)
+    )
 
 
 def _count(value: float) -> str:
