@@ -110,7 +110,7 @@ def _listen(
             raise ChildCrashed(f"stopped after {timeout_s:.0f} s without an answer; full log: {log}", log=log)
         try:
             kind, value = answers.recv()
-        except EOFError:
+        except (EOFError, OSError):  # OSError: it died in the middle of an answer
             raise ChildCrashed(f"{_death(process)}; full log: {log}", log=log) from None
         if kind == "progress":
             on_progress(value)

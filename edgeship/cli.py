@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,7 +28,7 @@ class Edgeship(TyperGroup):
         """Run a command line; always ends in SystemExit with the contract's exit code."""
         given = front.globals_first(list(sys.argv[1:] if args is None else args))
         extra["standalone_mode"] = False
-        run = partial(super().main, given, prog_name, **extra)
+        run = partial(super().main, given, prog_name or "edgeship", **extra)
         sys.exit(front.guarded(run, json="--json" in given, traceback="--traceback" in given))
 
 
@@ -294,6 +295,9 @@ def _leave(passed: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may hold what no encoding can tell
+            stream.reconfigure(errors="backslashreplace")
     app()
     raise SystemExit  # the group has left already
 

@@ -54,8 +54,9 @@ def compare(question: Question, listener: Listener) -> Comparison:
         classes = verify.classes(tuple(spec.shape for spec in reference.interface.outputs))
         metric = subject.metric_for(question.metric, plain, ours, material.evaluation, classes)
         metrics.check_labels(metric, material.evaluation.labels, classes, material.evaluation.origin)
-        feed = stages.feeder(reference, material.preparation)
-        done = stages.verify_artifact(context, shas[0], shas[1], metric, material.evaluation, feed)
+        feed = stages.Feeder(reference, material.preparation)
+        names = (question.a, question.b)
+        done = stages.verify_artifact(context, shas[0], shas[1], metric, material.evaluation, feed, names)
     return Comparison(
         question.a,
         question.b,

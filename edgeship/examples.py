@@ -105,16 +105,17 @@ def read(path: Path) -> Examples:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file", hint="an npz with one array per model input, or one called 'inputs'")
     try:
+        if not path.is_file():
+            told = "a folder" if path.is_dir() else "no such file"
+            raise BadInput(f"{path}: {told}", hint="an npz with one array per model input, or one called 'inputs'")
         with path.open("rb") as stream:
             if stream.read(2) != b"PK":
                 raise BadInput(
                     f"{path}: not an npz file", hint="write one with numpy.savez(file, inputs=..., labels=...)"
                 )
         with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
+            arrays = {name: content[name] for name in content.files}
     except _DAMAGE as error:
         if "allow_pickle" in str(error):
             raise BadInput(
@@ -122,6 +123,10 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
                 hint="save plain arrays: numpy.asarray(x, dtype=numpy.float32)",
             ) from None
         raise BadInput(f"{path}: damaged npz file: {error}") from None
+    stray = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if stray:  # numpy hands out what is no array as bytes
+        raise BadInput(f"{path}: not an npz file: '{stray[0]}' in it is no array", hint="write one with numpy.savez")
+    return arrays
 
 
 def _check_array(path: Path, name: str, array: NDArray[Any]) -> None:
@@ -259,9 +264,8 @@ def parts(data: Examples | None, calibration: Examples | None, *, seed: int) -> 
     if data is None:
         return Parts(calibration, None)
     if calibration is None:
-        apart = _set_apart(data, seed)
-        kept = np.setdiff1d(np.arange(data.count), apart)
-        if not len(apart) or not len(kept):
+        apart, others = _set_apart(data, seed)
+        if not len(apart) or not len(others):
             raise BadInput(
                 f"{data.origin}: too few examples or groups to set some apart for calibration",
                 hint="give --calibration FILE.npz",
@@ -269,39 +273,51 @@ def parts(data: Examples | None, calibration: Examples | None, *, seed: int) -> 
         note = (
             f"{len(apart)} of {data.count} examples were set apart for calibration and are left out of the evaluation"
         )
-        return Parts(data.chosen(apart), data.chosen(kept), (note,))
+        return _without_twins(data.chosen(apart), data.chosen(others), (note,), "the part set apart")
+    return _without_twins(calibration, data, (), calibration.origin)
+
+
+def _without_twins(calibration: Examples, data: Examples, notes: tuple[str, ...], where: str) -> Parts:
+    """Leave out of the evaluation what stands among the calibration examples too, by its values."""
     known = set(_hashes(calibration))
     fresh = np.asarray([index for index, name in enumerate(_hashes(data)) if name not in known], dtype=np.intp)
     if len(fresh) == data.count:
-        return Parts(calibration, data)
+        return Parts(calibration, data, notes)
     if not len(fresh):
-        raise BadInput(f"{data.origin}: every example stands in {calibration.origin} too; none is left to judge by")
-    note = f"{data.count - len(fresh)} examples stand in both --data and --calibration; they are left out of the evaluation"
-    return Parts(calibration, data.chosen(fresh), (note,))
+        raise BadInput(f"{data.origin}: every example stands in {where} too; none is left to judge by")
+    both = (
+        f"{data.count - len(fresh)} examples stand among those that calibrate too; they are left out of the evaluation"
+    )
+    return Parts(calibration, data.chosen(fresh), (*notes, both))
 
 
-def _set_apart(data: Examples, seed: int) -> NDArray[np.intp]:
-    """Return the indices of a fifth of the examples, whole groups at a time, in the order in which they stand."""
+def _set_apart(data: Examples, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of a fifth of the examples, at most 500, and those of all others; whole groups at a time.
+
+    Groups are drawn in an order that the seed decides, and those that are too large are passed over. Where all are,
+    the smallest one is taken, cut at 500.
+    """
     groups = np.arange(data.count) if data.groups is None else data.groups
-    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     wanted = min(max(1, round(data.count * CALIBRATION_SHARE)), CALIBRATION_LIMIT)
-    sizes = {int(name): int(size) for name, size in zip(*np.unique(groups, return_counts=True), strict=True)}
     chosen: list[int] = []
-    total = 0
-    for name in names:
-        if total >= wanted:
-            break
-        if total + sizes[int(name)] <= max(wanted, sizes[int(name)]) and len(chosen) < len(names) - 1:
-            chosen.append(int(name))
-            total += sizes[int(name)]
-    return np.flatnonzero(np.isin(groups, chosen))
+    left = wanted
+    for group in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[group] <= left and len(chosen) < len(sizes) - 1:
+            chosen.append(int(group))
+            left -= int(sizes[group])
+    if not chosen and len(sizes) > 1:
+        chosen = [int(np.argmin(sizes))]
+    apart = np.isin(member, chosen)
+    return np.flatnonzero(apart)[:CALIBRATION_LIMIT], np.flatnonzero(~apart)
 
 
 def _hashes(examples: Examples) -> list[bytes]:
-    """Return one digest an example, over all its inputs in the order of their names."""
-    arrays = [np.ascontiguousarray(examples.inputs[name]) for name in sorted(examples.inputs)]
+    """Return one digest an example, over the values of all its inputs in the order of their names, whatever their dtype."""
+    arrays = [examples.inputs[name] for name in sorted(examples.inputs)]
     return [
-        hashlib.sha256(b"".join(array[index].tobytes() for array in arrays)).digest() for index in range(examples.count)
+        hashlib.sha256(b"".join(array[index].astype(np.float64).tobytes() for array in arrays)).digest()
+        for index in range(examples.count)
     ]
 
 

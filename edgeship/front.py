@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgeship.progress import Listener
     from edgeship.report.terminal import Terminal
 
-_GLOBAL = {"--json", "--quiet", "-q", "--verbose", "-v", "--traceback"}
+_GLOBAL = {"--json", "--quiet", "-q", "--verbose", "-v", "--traceback", "--version"}
 _BUG = "this is a bug in edgeship, not in what you gave it; please report it with the traceback above"
 INTERRUPTED = 130
 
@@ -43,7 +43,13 @@ def guarded(run: Callable[[], Any], *, json: bool, traceback: bool) -> int:
     except _usage_error() as error:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context else "edgeship --help"
-        return _refuse(2, error.format_message(), hint, None, json=json)
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+            if not json:
+                sys.stderr.write(f"{message}\n")
+                return 2
+            message = "Missing command."
+        return _refuse(2, message, hint, None, json=json)
     except (KeyboardInterrupt, _abort()):
         return _refuse(INTERRUPTED, "stopped", None, None, json=json)
     except BrokenPipeError:
@@ -70,7 +76,7 @@ def _abort() -> type[BaseException]:
 def _refuse(code: int, message: str, hint: str | None, log: str | None, *, json: bool) -> int:
     if json:
         error = {"exit": code, "message": message, "hint": hint, "log": log}
-        sys.stdout.write(json_text.dumps({"error": error}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text.dumps({"error": error}) + "\n")
         return code
     from edgeship.report.terminal import stderr
 
@@ -93,7 +99,7 @@ class Front:
     def show(self, table: Mapping[str, Any], draw: Callable[[Terminal], None]) -> None:
         """Print the result: one JSON object, or for people."""
         if self.json:
-            sys.stdout.write(json_text.dumps(table, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+            sys.stdout.write(json_text.dumps(table, allow_nan=False, default=str) + "\n")
             return
         from edgeship.report.terminal import Terminal
 
@@ -126,10 +132,12 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def not_negative(option: str, value: float | None) -> float | None:
-    """Return the number if it is none below zero."""
+    """Return the number if it is finite and not below zero."""
+    import math
+
     from edgeship.errors import BadInput
 
-    if value is not None and not value >= 0:
+    if value is not None and not 0 <= value < math.inf:
         raise BadInput(f"{option} {value}: expected a number from 0 up")
     return value
 

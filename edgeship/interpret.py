@@ -33,10 +33,14 @@ _TELL_EVERY_S = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """One file to run, and the npz with what it is fed (`input:<name>`, the first axis counting the examples)."""
+    """One file to run, and the npz with what it is fed (`input:<name>`, the first axis counting the examples).
+
+    `name` is what the user knows the file by, for messages.
+    """
 
     model: Path
     feed: Path
+    name: str = ""
     kernels: Kernels = "default"
 
 
@@ -71,7 +75,7 @@ def _run_one(on_progress: OnProgress, job: Job) -> Ran:
     count = len(next(iter(feed.values())))
     workers = min(cores(), count)
     began = time.perf_counter()
-    tally = _Tally(on_progress, job.model.name, count)
+    tally = _Tally(on_progress, job.name or job.model.name, count)
     shares = [slice(start, stop) for start, stop in _cuts(count, workers)]
     with ThreadPoolExecutor(workers) as pool:
         done = list(pool.map(lambda share: _share(job, {n: a[share] for n, a in feed.items()}, tally), shares))
@@ -103,7 +107,7 @@ def runtime_version() -> str:
 
 
 def _share(job: Job, feed: dict[str, NDArray[Any]], tally: _Tally) -> dict[str, NDArray[Any]]:
-    runner = Runner(job.model, kernels=job.kernels)
+    runner = Runner(job.model, name=job.name, kernels=job.kernels)
     count = len(next(iter(feed.values())))
     kept: dict[str, list[NDArray[Any]]] = {spec.name: [] for spec in runner.outputs}
     for start in range(0, count, runner.batch):
@@ -135,7 +139,7 @@ class _Tally:
 class Runner:
     """One interpreter with real values in and out. Only for use inside a child process."""
 
-    def __init__(self, model: Path, *, kernels: Kernels = "default", keep_all: bool = False) -> None:
+    def __init__(self, model: Path, *, name: str = "", kernels: Kernels = "default", keep_all: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         resolver = OpResolverType.AUTO if kernels == "default" else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -148,8 +152,8 @@ class Runner:
             )
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise StageFailed(f"{model.name}: the runtime cannot load it: {_first_line(error)}") from None
-        self.model = model
+            raise StageFailed(f"{name or model.name}: the runtime cannot load it: {_first_line(error)}") from None
+        self.name = name or model.name
         self.details: dict[int, Any] | None = None
         self.input_details, self.output_details = self._ordered_details()
         self.inputs = tuple(_spec(name, entry) for name, entry in self.input_details)
@@ -180,12 +184,12 @@ class Runner:
                 else array
             )
             if padded.shape != shape:
-                raise BadInput(f"{self.model.name}: input '{name}' is {shape}; got examples of {padded.shape}")
+                raise BadInput(f"{self.name}: input '{name}' is {shape}; got examples of {padded.shape}")
             self.interpreter.set_tensor(entry["index"], stored(padded, entry))
         try:
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise StageFailed(f"{self.model.name}: the runtime cannot run it: {_first_line(error)}") from None
+            raise StageFailed(f"{self.name}: the runtime cannot run it: {_first_line(error)}") from None
         return {name: self._output(entry, count) for name, entry in self.output_details}
 
     def tensor(self, index: int) -> NDArray[Any]:
@@ -209,7 +213,7 @@ class Runner:
             return [feed[name] for name in names]
         if len(names) == len(feed):
             return list(feed.values())
-        raise BadInput(f"{self.model.name}: wants the inputs {', '.join(names)}; got {', '.join(feed)}")
+        raise BadInput(f"{self.name}: wants the inputs {', '.join(names)}; got {', '.join(feed)}")
 
     def _output(self, entry: Any, count: int) -> NDArray[Any]:
         array = real(self.interpreter.get_tensor(entry["index"]), entry)

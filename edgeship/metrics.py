@@ -159,17 +159,18 @@ def _own(name: str) -> Metric:
         sys.path.append(here)  # the user named the module: it may stand where they work
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(
-            f"--metric {name}: {error}", hint="write package.module:function, importable from here"
-        ) from None
-    if not callable(function):
-        raise BadInput(f"--metric {name}: not a function")
-    takes_reference = len(inspect.signature(function).parameters) > 2
+        parameters = inspect.signature(function).parameters
+    except Exception as error:  # the user's own code: whatever it raises is theirs to see
+        hint = "write package.module:function, importable from here"
+        raise BadInput(f"--metric {name}: {type(error).__name__}: {error}", hint=hint) from error
+    takes_reference = len(parameters) > 2
 
     def score(outputs: Outputs, labels: NDArray[Any] | None, reference: Outputs) -> float:
         arguments = (_bare(outputs), labels, _bare(reference)) if takes_reference else (_bare(outputs), labels)
-        value = function(*arguments)
+        try:
+            value = function(*arguments)
+        except Exception as error:  # as above
+            raise BadInput(f"--metric {name}: raised {type(error).__name__}: {error}") from error
         if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
             raise BadInput(f"--metric {name}: returned {value!r}; expected one finite number")
         return float(value)

@@ -15,6 +15,7 @@ from edgeship.examples import Preparation
 from edgeship.toml_file import Record
 
 MANIFEST = "model.toml"
+SAVED_MODEL = "saved_model.pb"
 DEFAULT = "digits"
 
 
@@ -81,12 +82,20 @@ def find(argument: str) -> Model:
     Raises:
         BadInput: there is no such file, folder or sample (near miss offered), or its `model.toml` does not fit.
     """
-    path = Path(argument)
-    if path.is_dir() and (path / MANIFEST).is_file():
-        return _from_entry(path)
-    if path.exists():
-        return Model(name=path.resolve().stem, source=path, sha256=_address(path))
-    known = samples()
+    path, known = Path(argument), samples()
+    try:
+        if path.is_dir() and (path / MANIFEST).is_file():
+            return _from_entry(path)
+        if path.is_dir() and not (path / SAVED_MODEL).is_file() and argument not in known:
+            raise BadInput(
+                f"{path}: a folder without {SAVED_MODEL} or {MANIFEST}", hint=f"sample models: {', '.join(known)}"
+            )
+        if path.is_file() or (path / SAVED_MODEL).is_file():
+            return Model(name=path.resolve().stem, source=path, sha256=_address(path))
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"{path}: neither a file nor a folder")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     if argument in known:
         return _from_entry(resources.folder("models") / argument)
     if path.suffix or "/" in argument:

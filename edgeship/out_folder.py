@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgeship.errors import BadInput
-from edgeship.store import no_space_named
+from edgeship.store import no_space_named, write_whole
 
-MANIFEST = "manifest.json"
+MANIFEST, REPORT = "manifest.json", "report.html"
+UNFINISHED = b'{"edgeship": "unfinished"}\n'
 _AT_FDCWD, _EXCHANGE = -100, 2
 
 
-def check_writable(out: Path) -> None:
-    """Refuse an out folder that cannot be written, before any work.
+def check_writable(out: Path, names: Iterable[str]) -> None:
+    """Refuse an out folder that cannot be written, or where the names are taken by the user's own files, before any work.
 
     Raises:
-        BadInput: it, or what stands where its parent should be, is not a writable folder.
+        BadInput: it, or what stands where its parent should be, is not a writable folder; or a file there is not ours.
     """
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out}: is a file; --out names a folder")
-    nearest = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    if not nearest.is_dir():
-        raise BadInput(f"{nearest}: is a file; --out {out} needs a folder there")
     try:  # asking the permission bits is not enough for root, read-only mounts and the like
+        if out.exists() and not out.is_dir():
+            raise BadInput(f"{out}: is a file; --out names a folder")
+        nearest = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+        if not nearest.is_dir():
+            raise BadInput(f"{nearest}: is a file; --out {out} needs a folder there")
+        _check_ours(out, names)
         with tempfile.TemporaryDirectory(dir=nearest, prefix=".edgeship-"):
             pass
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}", hint="choose another folder with --out") from None
+
+
+def _check_ours(out: Path, names: Iterable[str]) -> None:
+    """Refuse to write over files of ours' names where no manifest of ours stands beside them."""
+    taken = [name for name in names if (out / name).exists()]
+    if not taken:
+        return
+    try:
+        manifest = json.loads((out / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        manifest = None
+    if not (isinstance(manifest, dict) and "edgeship" in manifest):
+        raise BadInput(
+            f"{out / taken[0]}: is there already and was not made by edgeship", hint="choose another folder with --out"
+        )
 
 
 def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
@@ -41,11 +59,12 @@ def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
     each of ours is renamed into its place, the manifest last, and the others are left alone.
 
     Raises:
-        BadInput: the folder cannot be written.
+        BadInput: the folder cannot be written, or holds files of these names that are not ours.
         StageFailed: there is no space left.
     """
     try:
         with no_space_named(out):
+            _check_ours(out, files)
             out.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
             try:
@@ -77,7 +96,7 @@ def _place(fresh: Path, out: Path, ours: set[str]) -> None:
     others = {path.name for path in out.iterdir()} - ours
     if not others and not out.is_symlink() and _exchanged(fresh, out):
         return
-    (out / MANIFEST).unlink(missing_ok=True)  # no manifest, no build: what a kill leaves here cannot be taken for one
+    write_whole(out / MANIFEST, UNFINISHED)  # what a kill leaves here is known as ours, and as no build
     for name in sorted(ours, key=lambda name: name == MANIFEST):
         (fresh / name).replace(out / name)
 

@@ -46,13 +46,18 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
         said = _tell_before(plan, imported, reference, material, heard)
         trained, compressed, artifact = _compress(context, plan, imported, reference, material)
         said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
-        feed = stages.feeder(reference, material.preparation)
-        judged = stages.verify_artifact(context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed)
+        feed = stages.Feeder(reference, material.preparation)
+        names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
+        judged = stages.verify_artifact(
+            context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
+        )
         heard.on_stage(_told(judged, _verify_words(judged.facts)))
         built = record.Built(imported, trained, compressed, judged, artifact, material, said)
         made = record.made(store, plan, built)
         page, manifest = build_page.render(made).encode(), record.as_bytes(record.manifest(made))
-        out_folder.write(plan.out, {ARTIFACT: store.path(artifact), out_folder.MANIFEST: manifest, record.REPORT: page})
+        out_folder.write(
+            plan.out, {ARTIFACT: store.path(artifact), out_folder.MANIFEST: manifest, out_folder.REPORT: page}
+        )
     return made
 
 
@@ -63,7 +68,7 @@ def _compress(
     source, trained = imported.files[REFERENCE], None
     if quantized.already_quantized(reference):
         return None, None, source
-    feed = stages.feeder(reference, material.preparation)
+    feed = stages.Feeder(reference, material.preparation)
     heard = context.listener
     if plan.recipe.trains:
         trained = stages.train(context, plan.model, imported, plan.recipe, material.calibration, feed, plan.order.trust)
@@ -71,7 +76,7 @@ def _compress(
         source = trained.files[TRAINED]
     if plan.recipe.qat:
         return trained, None, source
-    done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed)
+    done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed, str(plan.model.source))
     graph = flatbuffer.read(context.store.path(done.files[ARTIFACT]))
     found = quantized.coverage(graph)
     heard.on_stage(_told(done, f"{found.operators} of {found.of} operations, {found.weight_share:.0%} of the weights"))

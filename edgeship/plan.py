@@ -76,7 +76,7 @@ def prepare(order: Order) -> Plan:
     if order.metric:
         metrics.find(order.metric)
     out = order.out or Path("build") / model.name / target.name / recipe.name
-    out_folder.check_writable(out)
+    out_folder.check_writable(out, (stages.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
     found = subject.given(model, order.data, order.calibration, order.scale, order.offset)
     return Plan(order, model, target, recipe, found, out)
 

@@ -13,7 +13,7 @@ from edgeship import __version__, complexity, flatbuffer, quantized, verify
 from edgeship.artifact import Advice, TensorSpec
 from edgeship.examples import Preparation, preparation_of
 from edgeship.flatbuffer import Graph
-from edgeship.out_folder import MANIFEST
+from edgeship.out_folder import MANIFEST, REPORT
 from edgeship.plan import Plan, budget, options
 from edgeship.quantized import Coverage
 from edgeship.run import BuildRecord, ImportCheck, Port, QuantizedShare, StageRun, TrainingSummary
@@ -23,7 +23,6 @@ from edgeship.subject import Material
 from edgeship.training import Trained
 from edgeship.verify import Judged
 
-REPORT = "report.html"
 # The keys of `edgeship build --json`, in the contract's order; the manifest holds the rest too.
 CONTRACT = (
     "artifact", "sha256", "target", "recipe", "size_bytes", "gzip_bytes", "reference_size_bytes", "quality", "import",
@@ -93,7 +92,8 @@ def contract(record: BuildRecord) -> dict[str, Any]:
 
 def as_bytes(table: Mapping[str, Any]) -> bytes:
     """Return JSON text a person can read; a number that is not finite would be no JSON and raises ValueError."""
-    return (json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")  # a path that is no UTF-8: JSON escapes its bytes in the same way
 
 
 def _gzip_bytes(content: bytes) -> int:

@@ -27,7 +27,7 @@ from edgeship.errors import BadInput, NothingToDo, StageFailed
 T = TypeVar("T")
 Outcome = Literal["ran", "cached"]
 KEPT_LOGS = 50
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,21 @@ class Store:
             os.close(self._lock)
             self._lock = None
 
-    def run(self, step: Step, facts: type[T], work: Callable[[Path], T], *, fresh: bool = False) -> Done[T]:
+    def run(self, step: Step, facts: type[T], work: Callable[[Path], T], *, again: str | None = None) -> Done[T]:
         """Return the stage's result, from the cache when nothing that decides it changed.
 
         Args:
             step: what decides the result.
             facts: the dataclass that `work` returns; it is kept as JSON.
             work: does the stage in the empty folder it is given; every file it leaves there is kept.
-            fresh: run even so.
+            again: run even so, for this reason.
 
         Raises:
             StageFailed: there is no space left for the result.
         """
         identity = step.identity()
         key = digest.of_value([step.stage, identity])
-        record, why = (None, "--fresh") if fresh else self._cached(step, identity, key)
+        record, why = (None, again) if again else self._cached(step, identity, key)
         adapter = TypeAdapter(facts)
         if record is not None:
             with contextlib.suppress(ValidationError):
@@ -137,13 +137,13 @@ class Store:
                 "files": files,
                 "seconds": seconds,
             }
-            write_whole(self.stages / f"{key}.json", json.dumps(body).encode())
+            write_whole(self.stages / f"{key}.json", _sealed(body))
             self._remember(step, identity)
         return Done(step.stage, "ran", why, seconds, step.tools, result, files)
 
     def _cached(self, step: Step, identity: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
         """Return the stored record or None, and why the stage has to run."""
-        record = _read_json(self.stages / f"{key}.json")
+        record = _read_sealed(self.stages / f"{key}.json")
         if record is None:
             return None, self._difference(step, identity)
         broken = [name for name, sha in record["files"].items() if not self.intact(sha)]
@@ -151,7 +151,7 @@ class Store:
 
     def _difference(self, step: Step, identity: dict[str, Any]) -> str:
         """Say in words what changed since the slot's last run."""
-        before = _read_json(self.latest / _slot_name(step))
+        before = _read_sealed(self.latest / _slot_name(step))
         if before is None:
             return "first build"
         changes: list[str] = []
@@ -163,7 +163,7 @@ class Store:
         return "; ".join(changes) or "its stored result was gone"
 
     def _remember(self, step: Step, identity: dict[str, Any]) -> None:
-        write_whole(self.latest / _slot_name(step), json.dumps(identity).encode())
+        write_whole(self.latest / _slot_name(step), _sealed(identity))
 
     def keep(self, path: Path) -> str:
         """Take a file into the store and return its sha256; the file itself may be moved."""
@@ -208,14 +208,14 @@ class Store:
         """Remove the scratch folders of processes that are gone."""
         for folder in self.work.iterdir():
             owner = folder.name.partition("-")[0]
-            if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+            if not (owner.isdigit() and _runs(int(owner))):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def entries(self) -> list[Entry]:
         """Return the stage results, newest first."""
         found = []
         for path in self.stages.glob("*.json"):
-            record = _read_json(path)
+            record = _read_sealed(path)
             if record is not None:
                 sizes = [self.path(sha).stat().st_size for sha in record["files"].values() if self.path(sha).is_file()]
                 found.append(Entry(path.stem, record["stage"], path.stat().st_mtime, sum(sizes), record["files"]))
@@ -289,14 +289,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def no_space_named(where: Path) -> Iterator[None]:
-    """Turn a full disk into a refusal that names the place."""
+    """Turn a full disk, quota or limit on a file's size into a refusal that names the place."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
         raise StageFailed(
-            f"{error.filename or where}: no space left on the device", hint="free some space, or `edgeship store prune`"
+            f"{error.filename or where}: {(error.strerror or 'no space left').lower()}",
+            hint="free some space, or `edgeship store prune`",
         ) from None
 
 
@@ -309,7 +310,7 @@ def _flush(path: Path) -> None:
 
 
 def _slot_name(step: Step) -> str:
-    return f"{step.stage}-{digest.of_bytes(step.slot.encode())}.json"
+    return f"{step.stage}-{digest.of_bytes(os.fsencode(step.slot))}.json"
 
 
 def _change(kind: str, name: str, before: Any, now: Any) -> str:
@@ -326,10 +327,26 @@ def _change(kind: str, name: str, before: Any, now: Any) -> str:
     return f"{kind} {name}: {json.dumps(before)} to {json.dumps(now)}"
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None when the file is missing or no such thing."""
+def _runs(process: int) -> bool:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _sealed(body: dict[str, Any]) -> bytes:
+    """Return a JSON object beside its own sha256, so that a flipped bit is seen."""
+    return json.dumps({"sha256": digest.of_value(body), "body": body}).encode()
+
+
+def _read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object that was sealed, or None when the file is missing or damaged."""
+    try:
+        sealed = json.loads(path.read_bytes())
+        body: dict[str, Any] = sealed["body"]
+        return body if digest.of_value(body) == sealed["sha256"] else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None

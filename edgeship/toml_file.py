@@ -15,7 +15,7 @@ from edgeship.errors import BadInput, near_miss
 class Record(BaseModel):
     """The parent of everything read from TOML: frozen, and refusing keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 R = TypeVar("R", bound=Record)
@@ -31,7 +31,7 @@ def read_table(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of the parser, of UTF-8, of a number of 5,000 digits
         raise BadInput(f"{path}: not a TOML file: {error}") from None
 
 

@@ -57,6 +57,7 @@ def judge(
     metric: Metric,
     labels: NDArray[Any] | None,
     where: str,
+    names: tuple[str, str],
     log: Path,
     on_progress: OnProgress = silent,
 ) -> Judged:
@@ -67,6 +68,7 @@ def judge(
         feed: npz of what the model eats (`input:<name>`).
         labels: one an example, or None.
         where: the file that the labels came from, for messages.
+        names: what the user knows the two files by, for messages.
         log: takes what the runtime prints.
 
     Raises:
@@ -75,13 +77,18 @@ def judge(
     """
     with ThreadPoolExecutor(1) as pool:
         layers = pool.submit(layer_error.measure, reference, candidate, feed, log=log.with_suffix(".layers.log"))
-        ours, theirs = interpret.outputs([Job(reference, feed), Job(candidate, feed)], log=log, on_progress=on_progress)
+        jobs = [Job(path, feed, name) for path, name in zip((reference, candidate), names, strict=True)]
+        ours, theirs = interpret.outputs(jobs, log=log, on_progress=on_progress)
         errors = layers.result()
-    _check_finite(candidate, theirs.outputs)
+    for name, ran in zip(names, (ours, theirs), strict=True):
+        _check_finite(name, ran.outputs)
     scored = classes([array.shape for array in ours.outputs.values()])
     metrics.check_labels(metric, labels, scored, where)
-    before = metric.score(ours.outputs, labels, ours.outputs)
-    after = metric.score(theirs.outputs, labels, ours.outputs)
+    try:
+        before = metric.score(ours.outputs, labels, ours.outputs)
+        after = metric.score(theirs.outputs, labels, ours.outputs)
+    except BadInput as refusal:
+        raise BadInput(f"{where}: {refusal.message}", hint=refusal.hint) from refusal
     return Judged(
         metric=metric.name,
         reference=before,
@@ -142,11 +149,11 @@ def _paired(expected: Outputs, got: Outputs) -> list[tuple[str, NDArray[np.float
     ]
 
 
-def _check_finite(candidate: Path, outputs: Outputs) -> None:
+def _check_finite(model: str, outputs: Outputs) -> None:
     for name, array in outputs.items():
         if not np.isfinite(array).all():
             raise StageFailed(
-                f"{candidate.name}: its output '{name}' holds NaN or infinity",
+                f"{model}: its output '{name}' holds NaN or infinity",
                 hint="another recipe may keep the model whole",
             )
 

@@ -20,6 +20,7 @@ from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Quantization
 
 SUMMARY = "post-training quantization of the flatbuffer"
+SIGNATURE = "serving_default"
 PACKAGES = ("litert-quantizer", "ai-edge-litert", "numpy")
 
 
@@ -31,12 +32,13 @@ class Quantized:
 
 
 def quantize(
-    on_progress: OnProgress, source: Path, calibration: Path | None, options: Quantization, out: Path
+    on_progress: OnProgress, source: Path, name: str, calibration: Path | None, options: Quantization, out: Path
 ) -> Quantized:
     """Write the quantized file. Runs in a child process.
 
     Args:
         source: a float TFLite file.
+        name: what the user knows it by, for messages.
         calibration: npz of what the model eats (`input:<name>`), for the schemes that need it.
         options: scheme, granularity, and which operations, by patterns over their output tensors' names.
         out: where the result is written.
@@ -49,20 +51,45 @@ def quantize(
         return Quantized(0)
     from litert_quantizer import quantizer
 
-    tool = quantizer.Quantizer(str(source), _recipe(options))
     count = 0
     try:
+        key = flatbuffer.read(source).signature
+        if key is None:  # the quantizer finds a model's inputs by its signature alone
+            source, key = _signed(source, out.with_name("signed.tflite")), SIGNATURE
+        tool = quantizer.Quantizer(str(source), _recipe(options))
         found = None
         if calibration is not None and tool.need_calibration:
             feed = interpret.load_feed(calibration)
             count = len(next(iter(feed.values())))
-            key = flatbuffer.read(source).signature
             found = tool.calibrate({key: _Batches(feed, count, on_progress)}, num_threads=interpret.cores())
         result = tool.quantize(found, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
-        raise StageFailed(f"{source.name}: the quantizer refused {options.scheme}: {error}") from error
+        raise StageFailed(f"{name}: the quantizer refused {options.scheme}: {error}") from error
     out.write_bytes(bytes(result.quantized_model))
+    out.with_name("signed.tflite").unlink(missing_ok=True)
     return Quantized(count)
+
+
+def _signed(source: Path, out: Path) -> Path:
+    """Write a file that has no signature again with one that names inputs and outputs by their tensors."""
+    import flatbuffers  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(source.read_bytes())
+    main = model.subgraphs[0]
+    made = schema.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = SIGNATURE, 0
+    made.inputs, made.outputs = [], []
+    for indices, entries in ((main.inputs, made.inputs), (main.outputs, made.outputs)):
+        for index in indices:
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = main.tensors[index].name, int(index)
+            entries.append(entry)
+    model.signatureDefs = [made]
+    builder = flatbuffers.Builder(source.stat().st_size)
+    builder.Finish(model.Pack(builder), file_identifier=flatbuffer.IDENTIFIER)
+    out.write_bytes(bytes(builder.Output()))
+    return out
 
 
 class _Batches:
