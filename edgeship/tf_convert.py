@@ -27,6 +27,12 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
+def argument_names(names: Sequence[str]) -> list[str]:
+    """Return input names as TensorFlow will have them in a signature: letters, digits and `_`, a letter first."""
+    plain = (re.sub(r"[^A-Za-z0-9]", "_", name) for name in names)
+    return unique([name if name[:1].isalpha() else f"arg_{name}" for name in plain])
+
+
 def convert(
     source: Path,
     function: Callable[..., Mapping[str, Any]],

@@ -81,7 +81,7 @@ def _inputs(request: Request, model: Any) -> list[InputSpec]:
                 hint="call the model once and save it again, or give --shape input:1,224,224,3",
             )
         return [InputSpec(name, (None, *shape[1:]), "float32") for name, shape in request.shapes.items()]
-    names = tf_convert.unique([tensor.name for tensor in tensors])
+    names = tf_convert.argument_names([tensor.name for tensor in tensors])
     limit = min((layer.input_dim for layer in model.layers if hasattr(layer, "input_dim")), default=2)
     return [
         InputSpec(name, tuple(tensor.shape), tf.as_dtype(tensor.dtype).name, limit)
@@ -96,6 +96,8 @@ def _outputs(model: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
     values = list(tensors.values())
     results = tf.nest.flatten(model(values[0] if len(values) == 1 else values, training=False))
     names = list(getattr(model, "output_names", None) or [])
+    if not names and len(results) == 1 and model.layers:  # Keras 3's Sequential names no outputs
+        names = [model.layers[-1].name]
     if len(names) != len(results):
         names = [f"output_{number}" for number in range(len(results))]
     return dict(zip(tf_convert.unique(names), results, strict=True))

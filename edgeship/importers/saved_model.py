@@ -84,26 +84,27 @@ def _signature(source: Path, loaded: Any, names: tuple[str, ...]) -> Any:
 
 def _function(source: Path, signature: Any, output_names: list[str]) -> Callable[..., dict[str, Any]]:
     """Return the signature as a function that the converter can export."""
+    renamed = _renamed(signature)
     kinds = {node.op for node in signature.graph.as_graph_def().node}
     if kinds & {"Variable", "VariableV2"}:  # TF1's reference variables cannot be exported again: made constants
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
         frozen = convert_variables_to_constants_v2(signature)
-        order = [tensor.name.split(":")[0] for tensor in signature.inputs]
-        by_name = {spec.name: name for name, spec in signature.structured_input_signature[1].items()}
+        keywords = {own: name for name, own in renamed.items()}
+        order = [keywords[own] for own in signature._arg_keywords]  # as the graph's inputs stand
         return lambda **tensors: dict(
-            zip(sorted(output_names), frozen(*(tensors[by_name.get(name, name)] for name in order)), strict=True)
+            zip(sorted(output_names), frozen(*(tensors[name] for name in order)), strict=True)
         )
     resources = sum(tensor.dtype.name == "resource" for tensor in signature.captured_inputs)
     if resources > len(signature.variables):
         raise StageFailed(f"{source}: looks values up in a table, which TFLite has no operator for")
-    return lambda **tensors: dict(signature(**tensors))
+    return lambda **tensors: dict(signature(**{renamed[name]: tensor for name, tensor in tensors.items()}))
 
 
 def _inputs(request: Request, signature: Any) -> list[InputSpec]:
     specs = signature.structured_input_signature[1]
     inputs = []
-    for name, spec in sorted(specs.items()):
+    for name, (_, spec) in zip(_renamed(signature), sorted(specs.items()), strict=True):
         rank = len(request.shapes.get(name, ())) or 4
         shape = (None,) * rank if spec.shape.rank is None else tuple(spec.shape)
         inputs.append(InputSpec(name, shape, spec.dtype.name))
@@ -112,11 +113,18 @@ def _inputs(request: Request, signature: Any) -> list[InputSpec]:
     return inputs
 
 
+def _renamed(signature: Any) -> dict[str, str]:
+    """Return the reference's input names, in order, each with the signature's own."""
+    own = sorted(signature.structured_input_signature[1])
+    return dict(zip(tf_convert.argument_names(own), own, strict=True))
+
+
 def _called(source: Path, signature: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     try:
-        outputs = signature(**{name: tf.convert_to_tensor(array) for name, array in given.items()})
+        renamed = _renamed(signature)
+        outputs = signature(**{renamed[name]: tf.convert_to_tensor(array) for name, array in given.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}
     except (*tf_convert.FAULTS, tf.errors.OpError) as fault:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
