@@ -127,6 +127,7 @@ def _make_reproducible(seed: int) -> None:
     import tensorflow as tf
     import tf_keras
 
+    tf_keras.backend.clear_session()  # numbers in made-up names start anew
     tf_keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
