@@ -135,7 +135,7 @@ def _check_array(path: Path, name: str, array: NDArray[Any]) -> None:
     if array.dtype.kind not in "fiub":
         raise BadInput(f"{path}: '{name}' has the dtype {array.dtype}; expected numbers")
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if bad.any():
             raise BadInput(f"{path}: '{name}' holds NaN or infinity, first in example {int(np.argmax(bad))}")
 

@@ -1,0 +1,158 @@
+"""Fixtures: pure tests get no network and no process, every test a store of its own, end-to-end tests one a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+HERE = Path(__file__).parent
+TIMEOUT_S = 300.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker for the few tests in this folder that need a process."""
+    config.addinivalue_line("markers", "processes: may start processes, although it stands among the pure tests")
+
+
+class Blocked(AssertionError):
+    """A test that has to be pure reached for the network or for a process."""
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point edgeship's store into the test's own folder."""
+    home = tmp_path / "edgeship-home"
+    monkeypatch.setenv("EDGESHIP_HOME", str(home))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def pure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block sockets and processes for the tests that stand directly in this folder."""
+    if request.path.parent != HERE or request.node.get_closest_marker("processes"):
+        return
+
+    def refuse(*arguments: Any, **options: Any) -> NoReturn:
+        raise Blocked("a pure test opened a socket or started a process")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """Return the one JSON object on stdout."""
+        found = json.loads(self.stdout)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def message(self) -> str:
+        """Return the text of a refusal, which has to be one line, with neither traceback nor an apology for a bug."""
+        assert "Traceback" not in self.stderr, self.stderr
+        assert "this is a bug" not in self.stderr, self.stderr
+        told = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        assert len(told) == 1, self.stderr
+        return told[0].removeprefix("error: ")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Runs the real command line in processes of its own; owns a store."""
+
+    home: Path
+    cwd: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables: this checkout's code, this store."""
+        return {**os.environ, "PYTHONPATH": str(HERE.parent), "EDGESHIP_HOME": str(self.home)}
+
+    def start(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """Start a command line."""
+        return subprocess.Popen(
+            [*prefix, sys.executable, "-m", "edgeship.cli", *map(str, arguments)],
+            cwd=self.cwd, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __call__(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> Answer:
+        """Run a command line to its end."""
+        return finish(self.start(*arguments, prefix=prefix))
+
+    def kill_after(self, seconds: float, *arguments: str | Path) -> int:
+        """Start a command line, kill its process (not its children) after some seconds, and return its exit code."""
+        process = self.start(*arguments)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=TIMEOUT_S)
+        return process.returncode
+
+
+def finish(process: subprocess.Popen[str]) -> Answer:
+    """Wait for a command line and return what it said."""
+    try:
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+    return Answer(process.returncode, stdout, stderr)
+
+
+@pytest.fixture(scope="session")
+def session_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store that all end-to-end tests of a session share, so that TensorFlow imports digits only once."""
+    return tmp_path_factory.mktemp("session-store")
+
+
+@pytest.fixture
+def cli(session_store: Path, tmp_path: Path) -> CommandLine:
+    """Return the real command line on the session's store, working in the test's own folder."""
+    return CommandLine(session_store, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def digits_build(session_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Answer, Path]:
+    """Build the sample model once, int8 for rpi4; return what the command line said, and its out folder."""
+    folder = tmp_path_factory.mktemp("digits")
+    run = CommandLine(session_store, folder)
+    return run("build", "--target", "rpi4", "--json", "--out", folder / "out"), folder / "out"
+
+
+@pytest.fixture(scope="session")
+def float_digits(
+    digits_build: tuple[Answer, Path], session_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the digits' float reference as a TFLite file: builds from it need no TensorFlow."""
+    manifest = json.loads((digits_build[1] / "manifest.json").read_text())
+    sha = manifest["input_hashes"]["reference"]
+    return Path(
+        shutil.copyfile(session_store / "objects" / sha[:2] / sha, tmp_path_factory.mktemp("float") / "digits.tflite")
+    )
+
+
+@pytest.fixture(scope="session")
+def int8_digits(digits_build: tuple[Answer, Path]) -> Path:
+    """Return the digits' int8 artifact."""
+    return digits_build[1] / "model.tflite"
