@@ -87,7 +87,7 @@ def predict(model: Any, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
     def call(batch: list[Any]) -> list[Any]:
         return _flat(model(batch if len(batch) > 1 else batch[0], training=False))
 
-    forward = tf.function(call, reduce_retracing=True)
+    forward = tf.function(call, autograph=False, reduce_retracing=True)
     parts = []
     for start in range(0, len(inputs[0]), EVALUATION_BATCH):
         batch = [tf.constant(array[start : start + EVALUATION_BATCH]) for array in inputs]
@@ -123,8 +123,8 @@ class Lesson:
         self.second = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in self.variables]
         self.taken = tf.Variable(0.0, trainable=False)
         self.state = _unique([*model.variables, *self.variables, *self.first, *self.second, self.taken])
-        self._step = tf.function(self._compute_step, reduce_retracing=True)
-        self._measure = tf.function(self._compute_measure, reduce_retracing=True)
+        self._step = tf.function(self._compute_step, autograph=False, reduce_retracing=True)
+        self._measure = tf.function(self._compute_measure, autograph=False, reduce_retracing=True)
 
     def step(self, index: Array, rate: float) -> float:
         """Take one step on the examples at some positions and return the loss before it."""

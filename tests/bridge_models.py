@@ -58,7 +58,9 @@ def bridge_application(on_progress: OnProgress, name: str) -> tuple[float, float
 
 def bridge_all(on_progress: OnProgress) -> dict[str, tuple[float, float, float]]:
     """Return what `bridge_application` gives for a few; `scripts/bench_bridge.py` shows all of `APPLICATIONS`."""
-    return {name: bridge_application(on_progress, name) for name in ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")}
+    return {
+        name: bridge_application(on_progress, name) for name in ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")
+    }
 
 
 def bridge_small(on_progress: OnProgress) -> dict[str, Any]:

@@ -151,6 +151,8 @@ def even_out(on_progress: OnProgress, source: Path) -> tuple[float, list[float],
     images = (blobs(20, 2)[0],)
     before = predict(model, images)[0]
     even_out_channels(model)
-    largest = np.concatenate([np.abs(model.get_layer(name).kernel.numpy()).max((0, 1, 2)) for name in ("first", "second")])
+    largest = np.concatenate(
+        [np.abs(model.get_layer(name).kernel.numpy()).max((0, 1, 2)) for name in ("first", "second")]
+    )
     scales = np.concatenate([norm.gamma.numpy() for norm in norms])
     return float(np.abs(predict(model, images)[0] - before).max()), largest.tolist(), scales.tolist()
