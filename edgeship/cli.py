@@ -29,10 +29,12 @@ class Edgeship(TyperGroup):
         given = front.globals_first(list(sys.argv[1:] if args is None else args))
         extra["standalone_mode"] = False
         run = partial(super().main, given, prog_name or "edgeship", **extra)
-        sys.exit(front.guarded(run, json="--json" in given, traceback="--traceback" in given))
+        flags = given[: given.index("--")] if "--" in given else given
+        sys.exit(front.guarded(run, json="--json" in flags, traceback="--traceback" in flags))
 
 
 app = typer.Typer(
+    name="edgeship",
     cls=Edgeship,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,10 @@ def content(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def expected(mark: str) -> dict[str, str]:
     return {name: value.decode() for name, value in files(mark).items() if isinstance(value, bytes)}
 
@@ -37,7 +40,7 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     assert content(out) == {**expected("a"), "model.tflite": "from the store"}
     assert source.read_text() == "from the store"
     assert out.stat().st_mode & 0o777 == 0o755
-    assert os.listdir(out.parent) == ["rpi4"]
+    assert names(out.parent) == ["rpi4"]
 
 
 def test_an_earlier_build_is_replaced_whole(tmp_path: Path) -> None:
@@ -45,7 +48,7 @@ def test_an_earlier_build_is_replaced_whole(tmp_path: Path) -> None:
     out_folder.write(out, files("a"))
     out_folder.write(out, {**files("b"), "model.edgetpu": b"more"})
     assert content(out) == {**expected("b"), "model.edgetpu": "more"}
-    assert os.listdir(tmp_path) == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_the_users_other_files_stay(tmp_path: Path) -> None:
@@ -58,7 +61,7 @@ def test_the_users_other_files_stay(tmp_path: Path) -> None:
         assert (out / "notes" / "a.txt").read_text() == "mine"
         assert (out / "train.py").read_text() == "mine too"
         assert {name: (out / name).read_text() for name in NAMES} == expected(mark)
-    assert os.listdir(tmp_path) == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("taken", NAMES)
@@ -99,7 +102,7 @@ def test_a_file_that_cannot_be_had_leaves_the_folder_as_it_was(tmp_path: Path) -
     with pytest.raises(BadInput, match="cannot be written"):
         out_folder.write(out, {**files("b"), "model.tflite": tmp_path / "gone"})
     assert content(out) == expected("a")
-    assert os.listdir(tmp_path) == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Path) -> None:
@@ -118,4 +121,4 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Pat
 
 def test_checking_leaves_nothing(tmp_path: Path) -> None:
     out_folder.check_writable(tmp_path / "a" / "b", NAMES)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []

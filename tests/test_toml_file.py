@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from edgeship import toml_file
 from edgeship.errors import BadInput
@@ -21,7 +22,7 @@ class Port(Record):
 class Machine(Record):
     name: str
     ports: tuple[Port, ...] = ()
-    by_name: dict[str, Port] = {}
+    by_name: dict[str, Port] = Field(default_factory=dict)
     share: float | None = None
 
 
@@ -33,9 +34,7 @@ def read(folder: Path, text: str | bytes) -> Machine:
 
 def test_a_file_that_fits_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, 'name = "a"\nshare = 1\n[[ports]]\nnumber = 22\n[by_name.web]\nnumber = 80\nopen = false\n')
-    assert found == Machine(
-        name="a", ports=(Port(number=22),), by_name={"web": Port(number=80, open=False)}, share=1.0
-    )
+    assert found == Machine(name="a", ports=(Port(number=22),), by_name={"web": Port(number=80, open=False)}, share=1.0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
-@given(st.binary(max_size=40) | st.text(alphabet='nameports[]=."\'{}\n1-:Tinf', max_size=60).map(str.encode))
+@given(st.binary(max_size=40) | st.text(alphabet="nameports[]=.\"'{}\n1-:Tinf", max_size=60).map(str.encode))
 @example(b'name = "a"\n[[ports]]\nnumber = 2024-01-01')
 @example(b'name = "a"\n[by_name]\nx = []')
 def test_any_content_is_read_or_refused(tmp_path: Path, content: bytes) -> None:

@@ -54,7 +54,7 @@ def test_tiny_ranges_have_a_floor_and_quantized_outputs_a_step() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.full((2, 2), np.nan), np.full((2, 2), np.inf), np.zeros((2, 3))])
-def test_no_number_and_another_shape_are_beyond_any_tolerance(wrong: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_no_number_and_another_shape_are_beyond_any_tolerance(wrong: np.ndarray) -> None:
     found = verify.difference({"a": np.zeros((2, 2))}, {"a": wrong}, tolerance=1e30)
     assert not found.within
     assert found.max_abs_error == sys.float_info.max
