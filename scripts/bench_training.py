@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("recipes", nargs="*", default=RECIPES)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as name:
         _bench(Path(name), given)
 
@@ -60,23 +60,25 @@ def _bench(folder: Path, given: argparse.Namespace) -> None:
     print(f"float {reference:.4f}, int8 {accuracy(plain, *test):.4f}, gzip {plain_gzip} bytes")
     print(f"{'recipe':<18} {'top1':>7} {'drop':>8} {'zeros':>7} {'values':>7} {'gzip':>7} {'less':>6} {'seconds':>8}")
     for name in given.recipes:
-        wanted, out = recipe.read(name), folder / f"{name}.tflite"
+        wanted = recipe.read(name)
+        out = folder / f"{wanted.name}.tflite"
         order = training.Order(
             given.model, wanted, folder / "examples.npz", out, imported.input_names, imported.output_names, given.seed
         )
         trained = child.run(partial(training.train, order=order), log=folder / "log.txt")
-        final = out if wanted.qat else _int8(folder, out, f"{name}.int8.tflite")
+        final = out if wanted.qat else _int8(folder, out, f"{wanted.name}.int8.tflite")
         top1, size = accuracy(final, *test), _gzip_bytes(final)
         zeros = min(layer.sparsity for layer in trained.layers)
         values = max(layer.values_per_channel for layer in trained.layers)
-        line = f"{name:<18} {top1:>7.4f} {reference - top1:>8.4f} {zeros:>7.3f} {values:>7} {size:>7}"
+        line = f"{wanted.name:<18} {top1:>7.4f} {reference - top1:>8.4f} {zeros:>7.3f} {values:>7} {size:>7}"
         print(f"{line} {1 - size / plain_gzip:>6.1%} {trained.seconds:>8.1f}", flush=True)
 
 
 def _int8(folder: Path, source: Path, name: str) -> Path:
     """Quantize a float file after training."""
-    quantize.quantize(silent, source, folder / "calibration.npz", Quantization(scheme="int8"), folder / name)
-    return folder / name
+    options, out = Quantization(scheme="int8"), folder / name
+    quantize.quantize(silent, source, name=name, calibration=folder / "calibration.npz", options=options, out=out)
+    return out
 
 
 def _gzip_bytes(path: Path) -> int:

@@ -38,7 +38,8 @@ def blobs(count: int, seed: int) -> tuple[Array, Array]:
 def write_examples(path: Path, *, labelled: bool = True, count: int = 240) -> Path:
     """Write an npz of examples as training eats them."""
     images, labels = blobs(count, 1)
-    np.savez(path, **{"input:image": images}, **({"labels": labels} if labelled else {}))
+    arrays: dict[str, Any] = {"input:image": images} | ({"labels": labels} if labelled else {})
+    np.savez(path, **arrays)
     return path
 
 
