@@ -15,7 +15,7 @@ class TrainingPass(Protocol):
 
     To add one: 1. give `recipe.Recipe` an optional record of its options, named as the technique; 2. write
     `passes/<technique>.py` with the four names below; 3. add its line to `TRAINING_PASSES`, and its name to
-    `TRAINING_ORDER` where it belongs. The contract test asks it the same questions as every other.
+    `TRAINING_ORDER` where it belongs; 4. add a recipe with it to `tests/end_to_end/test_training.py`.
     """
 
     SUMMARY: str
