@@ -72,7 +72,9 @@ class Training(Record):
     min_epoch_steps: int = Field(60, ge=1, description="an epoch of few examples takes them several times")
     batch_size: int = Field(32, ge=1)
     learning_rate: float | None = Field(
-        None, gt=0, description="size of a step, as a share of each variable's own size (RMS); absent: probed on the loss"
+        None,
+        gt=0,
+        description="size of a step, as a share of each variable's own size (RMS); absent: probed on the loss",
     )
     patience_epochs: int = Field(3, ge=1, description="epochs without a better one before stopping")
     label_weight: float = Field(0.5, ge=0, le=1, description="weight of the task loss when labels are there")
