@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from typer.testing import CliRunner
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 300.0
@@ -83,22 +87,24 @@ class CommandLine:
 
     home: Path
     cwd: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables: this checkout's code, this store."""
-        return {**os.environ, "PYTHONPATH": str(HERE.parent), "EDGESHIP_HOME": str(self.home)}
+        return {**os.environ, "PYTHONPATH": str(HERE.parent), "EDGESHIP_HOME": str(self.home), **self.variables}
 
-    def start(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        """Start a command line."""
+    def start(self, *arguments: str | Path, file_limit_bytes: int | None = None) -> subprocess.Popen[str]:
+        """Start a command line, which may be kept from writing any file larger than a limit."""
+        limited = None if file_limit_bytes is None else partial(_limit_files, file_limit_bytes)
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "edgeship.cli", *map(str, arguments)],
+            [sys.executable, "-m", "edgeship.cli", *map(str, arguments)], preexec_fn=limited,
             cwd=self.cwd, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def __call__(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> Answer:
+    def __call__(self, *arguments: str | Path, file_limit_bytes: int | None = None) -> Answer:
         """Run a command line to its end."""
-        return finish(self.start(*arguments, prefix=prefix))
+        return finish(self.start(*arguments, file_limit_bytes=file_limit_bytes))
 
     def kill_after(self, seconds: float, *arguments: str | Path) -> int:
         """Start a command line, kill its process (not its children) after some seconds, and return its exit code."""
@@ -109,6 +115,10 @@ class CommandLine:
             process.send_signal(signal.SIGKILL)
         process.communicate(timeout=TIMEOUT_S)
         return process.returncode
+
+
+def _limit_files(size_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
 def finish(process: subprocess.Popen[str]) -> Answer:
@@ -130,6 +140,21 @@ def session_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cli(session_store: Path, tmp_path: Path) -> CommandLine:
     """Return the real command line on the session's store, working in the test's own folder."""
     return CommandLine(session_store, tmp_path)
+
+
+@pytest.fixture
+def here(session_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    """Return the command line in this process, which is faster, on the session's store and in the test's own folder."""
+    from edgeship.cli import app
+
+    monkeypatch.setenv("EDGESHIP_HOME", str(session_store))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Answer:
+        found = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return Answer(found.exit_code, found.stdout, found.stderr)
+
+    return run
 
 
 @pytest.fixture(scope="session")
