@@ -54,7 +54,8 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
         heard.on_stage(_told(judged, _verify_words(judged.facts)))
         built = record.Built(imported, trained, compressed, judged, artifact, material, said)
         made = record.made(store, plan, built)
-        page, manifest = build_page.render(made).encode(), record.as_bytes(record.manifest(made))
+        page = build_page.render(made, compiled=home() / "templates").encode(errors="backslashreplace")
+        manifest = record.as_bytes(record.manifest(made))
         out_folder.write(
             plan.out, {ARTIFACT: store.path(artifact), out_folder.MANIFEST: manifest, out_folder.REPORT: page}
         )

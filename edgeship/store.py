@@ -296,7 +296,7 @@ def no_space_named(where: Path) -> Iterator[None]:
         if error.errno not in _NO_SPACE:
             raise
         raise StageFailed(
-            f"{error.filename or where}: {(error.strerror or 'no space left').lower()}",
+            f"{error.filename2 or error.filename or where}: {(error.strerror or 'no space left').lower()}",
             hint="free some space, or `edgeship store prune`",
         ) from None
 

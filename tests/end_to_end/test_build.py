@@ -205,7 +205,7 @@ def test_a_missed_budget_keeps_everything_and_is_exit_7(here: Here, float_digits
 
 
 def test_a_users_folder_keeps_the_users_files(here: Here, float_digits: Path, tmp_path: Path) -> None:
-    out = tmp_path / "mine"
+    out = tmp_path / "mine, caf\udce9"  # no UTF-8
     (out / "notes").mkdir(parents=True)
     (out / "notes" / "a.txt").write_text("mine")
     for _ in range(2):
