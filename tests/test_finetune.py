@@ -122,6 +122,7 @@ def test_names_of_recipes_reach_their_passes() -> None:
     assert [name for name in TRAINING_ORDER if getattr(found, name)] == ["prune", "cluster", "qat"]
 
 
+@pytest.mark.processes
 def test_importing_the_passes_loads_no_heavy_library() -> None:
     code = "import sys, edgeship.training; print([n for n in ('tensorflow', 'tf_keras', 'keras') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

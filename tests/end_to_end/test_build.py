@@ -276,7 +276,7 @@ def test_a_build_killed_anywhere_leaves_a_store_that_builds(
     times = random.Random(7)
     killed = 0
     for _ in range(KILLS):
-        killed += run.kill_after(times.uniform(0.3, 5), *command) == -9
+        killed += run.kill_after(times.uniform(0.2, 3), *command) == -9
         if (tmp_path / "out").exists():
             manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
             assert manifest["sha256"] == of_file(tmp_path / "out" / "model.tflite")
