@@ -279,8 +279,9 @@ def parts(data: Examples | None, calibration: Examples | None, *, seed: int) -> 
 
 def _without_twins(calibration: Examples, data: Examples, notes: tuple[str, ...], where: str) -> Parts:
     """Leave out of the evaluation what stands among the calibration examples too, by its values."""
-    known = set(_hashes(calibration))
-    fresh = np.asarray([index for index, name in enumerate(_hashes(data)) if name not in known], dtype=np.intp)
+    dtypes = {name: np.result_type(array, calibration.inputs[name]) for name, array in data.inputs.items()}
+    known = set(_hashes(calibration, dtypes))
+    fresh = np.asarray([index for index, name in enumerate(_hashes(data, dtypes)) if name not in known], dtype=np.intp)
     if len(fresh) == data.count:
         return Parts(calibration, data, notes)
     if not len(fresh):
@@ -312,13 +313,16 @@ def _set_apart(data: Examples, seed: int) -> tuple[NDArray[np.intp], NDArray[np.
     return np.flatnonzero(apart)[:CALIBRATION_LIMIT], np.flatnonzero(~apart)
 
 
-def _hashes(examples: Examples) -> list[bytes]:
-    """Return one digest an example, over the values of all its inputs in the order of their names, whatever their dtype."""
-    arrays = [examples.inputs[name] for name in sorted(examples.inputs)]
-    return [
-        hashlib.sha256(b"".join(array[index].astype(np.float64).tobytes() for array in arrays)).digest()
-        for index in range(examples.count)
+def _hashes(examples: Examples, dtypes: Mapping[str, np.dtype[Any]]) -> list[bytes]:
+    """Return one digest an example, over the values of all its inputs, each turned into the dtype named for it."""
+    tables = [
+        np.ascontiguousarray(array, dtype=dtypes[name]).reshape(examples.count, -1)
+        for name, array in sorted(examples.inputs.items())
     ]
+    if len(tables) == 1:  # most models: no copy of anything
+        return [hashlib.blake2b(row.data, digest_size=16).digest() for row in tables[0]]
+    rows = zip(*tables, strict=True)
+    return [hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=16).digest() for row in rows]
 
 
 def write(path: Path, inputs: Mapping[str, NDArray[Any]], examples: Examples | None = None) -> Path:

@@ -138,8 +138,10 @@ def raw(tensor: Tensor) -> NDArray[Any] | None:
         return _unpacked(tensor, _SMALL_BITS[tensor.dtype])
     if tensor.dtype not in _NUMPY:
         return None
-    flat: NDArray[Any] = np.frombuffer(tensor.content, dtype=_NUMPY[tensor.dtype])
-    return flat.reshape(tensor.shape) if flat.size == tensor.elements else None
+    dtype = np.dtype(_NUMPY[tensor.dtype])
+    if len(tensor.content) != tensor.elements * dtype.itemsize:  # a damaged file: the value is not known
+        return None
+    return np.frombuffer(tensor.content, dtype=dtype).reshape(tensor.shape)
 
 
 def values(tensor: Tensor) -> NDArray[np.float32] | None:

@@ -85,9 +85,16 @@ class Quantization(Record):
     """Post-training quantization of the flatbuffer."""
 
     scheme: Scheme = "float32"
+    weight_bits: Literal[4, 8] | None = Field(None, description="absent: what the scheme's name says")
     granularity: Literal["channel", "tensor"] = "channel"
     layers: tuple[str, ...] = Field(("*",), description="patterns of tensor names whose operation is quantized")
     skip: tuple[str, ...] = Field((), description="patterns of tensor names whose operation stays float")
+
+    @model_validator(mode="after")
+    def _bits_fit(self) -> Quantization:
+        if self.weight_bits and not self.scheme.endswith(("int8", "int8-float-io", "int8-weights", "int4-weights")):
+            raise ValueError(f"weight_bits goes with an int8 or a weights scheme, not {self.scheme}")
+        return self
 
 
 class Recipe(Record):
@@ -107,6 +114,8 @@ class Recipe(Record):
     def _fits_together(self) -> Recipe:
         if self.qat and self.quantize.scheme not in ("int8", "int8-float-io"):
             raise ValueError(f"quantization-aware training ends in int8 or int8-float-io, not {self.quantize.scheme}")
+        if self.qat and self.quantize != Quantization(scheme=self.quantize.scheme):
+            raise ValueError("quantization-aware training quantizes by [qat]; of [quantize] only the scheme counts")
         return self
 
     @property

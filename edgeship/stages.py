@@ -30,7 +30,7 @@ from edgeship.training import Trained
 from edgeship.verify import Judged
 
 REFERENCE, TRAINED, ARTIFACT = "reference.tflite", "trained.tflite", "model.tflite"
-IMPORT_TIMEOUT_S = 1800.0
+IMPORT_TIMEOUT_S = 900.0
 CHECKED = 8
 # Two sets of integer kernels round differently in every layer; a float file's must agree to verify.TOLERANCE.
 QUANTIZED_TOLERANCE = 0.1
@@ -124,6 +124,7 @@ def import_model(
                     log=log,
                     on_progress=context.listener.on_progress,
                     timeout_s=IMPORT_TIMEOUT_S,
+                    memory_gib=interpret.MEMORY_GIB,
                 )
             except ChildCrashed as crash:
                 raise BadInput(f"{model.source}: could not be read as {name}: {crash.message}", log=log) from None

@@ -125,7 +125,8 @@ def difference(
     """Compare outputs with a tolerance relative to the range of what was expected, and a floor for tiny ranges.
 
     Outputs are paired by name, else in order. `steps` names quantized outputs and their scales: one step is never an
-    error. A value that is no number, or a shape that differs, is beyond any tolerance.
+    error. Of whole numbers (an argmax, say) the share that differs counts. A value that is no number, or a shape that
+    differs, is beyond any tolerance.
     """
     worst, relative_worst, within = 0.0, 0.0, True
     for name, ours, theirs in _paired(expected, got):
@@ -133,6 +134,8 @@ def difference(
             return Difference(sys.float_info.max, sys.float_info.max, tolerance, False)
         error = float(np.abs(ours - theirs).max(initial=0.0))
         spread = float(np.ptp(ours)) if ours.size else 0.0
+        if np.issubdtype(expected[name].dtype, np.integer):
+            error, spread = float(np.mean(ours != theirs)), 1.0
         within = within and error <= max(tolerance * spread, FLOOR, 1.001 * (steps or {}).get(name, 0.0))
         worst, relative_worst = max(worst, error), max(relative_worst, error / max(spread, FLOOR))
     return Difference(worst, relative_worst, tolerance, within)

@@ -13,6 +13,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 # Top to ground. Files of one row do not import one another; neither do the plugs of a folder. A folder stands for all
 # files in it that have no line of their own.
 ROWS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
     ("cli",),
     ("front",),
     ("report.live",),

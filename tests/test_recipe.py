@@ -145,3 +145,17 @@ def test_a_file_that_does_not_fit_is_refused_by_its_name(tmp_path: Path, text: s
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.toml: no such file"):
         recipe.read(str(tmp_path / "gone.toml"))
+
+
+def test_options_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    for text in ('base = "qat-int8"\n[quantize]\nweight_bits = 4\n', 'base = "float16"\n[quantize]\nweight_bits = 4\n'):
+        file.write_text(text)
+        with pytest.raises(BadInput, match=r"mine\.toml"):
+            recipe.read(str(file))
+
+
+def test_weight_bits_can_be_set(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "int8"\n[quantize]\nweight_bits = 4\n')
+    assert recipe.read(str(file)).quantize.weight_bits == 4

@@ -135,15 +135,14 @@ def _add_scheme(manager: Any, regex: str, options: Quantization) -> None:
     ]
     match options.scheme:
         case "int8" | "int8-float-io":
-            manager.add_static_config(regex, every, 8, 8, weights)
+            manager.add_static_config(regex, every, 8, options.weight_bits or 8, weights)
         case "int16x8":
             manager.add_static_config(regex, every, 16, 8, weights)
         case "dynamic-int8":
-            manager.add_dynamic_config(regex, every, 8, weights)
-        case "int8-weights":
-            manager.add_weight_only_config(regex, every, 8, weights)
-        case "int4-weights":
-            manager.add_weight_only_config(regex, every, 4, weights)
+            manager.add_dynamic_config(regex, every, options.weight_bits or 8, weights)
+        case "int8-weights" | "int4-weights":
+            bits = options.weight_bits or (4 if options.scheme == "int4-weights" else 8)
+            manager.add_weight_only_config(regex, every, bits, weights)
         case "float16":
             half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
             config = qtyping.OpQuantizationConfig(
