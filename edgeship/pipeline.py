@@ -52,6 +52,7 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
             context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
         )
         heard.on_stage(_told(judged, _verify_words(judged.facts)))
+        said += _tell_judged(judged.facts, heard)
         built = record.Built(imported, trained, compressed, judged, artifact, material, said)
         made = record.made(store, plan, built)
         page = build_page.render(made, compiled=home() / "templates").encode(errors="backslashreplace")
@@ -119,6 +120,17 @@ def _tell_after(
     for entry in said:
         heard.on_advice(entry)
     return said
+
+
+def _tell_judged(facts: Judged, heard: Listener) -> tuple[Advice, ...]:
+    """Warn when the examples cannot tell one model from another."""
+    if facts.classes_seen != 1 or facts.examples == 1:
+        return ()
+    text = (
+        f"the reference gives one and the same class for all {facts.examples} examples: {facts.metric} says little here"
+    )
+    heard.on_advice(Advice("warning", text))
+    return (Advice("warning", text),)
 
 
 def _told(done: Done[Any], words: str) -> StageTold:

@@ -26,7 +26,10 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Judged:
-    """What was measured, before any budget: the metric on both, and how near the outputs are to each other."""
+    """What was measured, before any budget: the metric on both, and how near the outputs are to each other.
+
+    `classes_seen` counts the top classes that the reference gave at all; None where it does not classify.
+    """
 
     metric: str
     reference: float
@@ -35,6 +38,7 @@ class Judged:
     examples: int
     sqnr_db: float
     agreement: float | None
+    classes_seen: int | None
     layers: tuple[LayerError, ...]
     runtime: str
 
@@ -97,6 +101,7 @@ def judge(
         examples=len(next(iter(ours.outputs.values()))),
         sqnr_db=metrics.sqnr_db(ours.outputs, theirs.outputs),
         agreement=metrics.agreement(ours.outputs, theirs.outputs) if scored else None,
+        classes_seen=len(np.unique(metrics.scores(ours.outputs).argmax(-1))) if scored else None,
         layers=errors,
         runtime=ours.runtime,
     )

@@ -15,7 +15,7 @@ from edgeship.verify import Judged
 
 
 def judged(drop: float) -> Judged:
-    return Judged("top1", 0.9, 0.9 - drop, drop, 100, 30.0, 0.95, (), "ai-edge-litert 2.3.0")
+    return Judged("top1", 0.9, 0.9 - drop, drop, 100, 30.0, 0.95, 10, (), "ai-edge-litert 2.3.0")
 
 
 @given(st.floats(0, 1))
