@@ -132,7 +132,9 @@ MetricOption = Annotated[
 DropOption = Annotated[
     float | None, typer.Option("--max-drop", help="How much worse the metric may get; more is exit 7.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides splits, made-up inputs and training.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 2, help="Decides splits, made-up inputs and training.")
+]
 TrustOption = Annotated[
     list[str] | None, typer.Option("--trust", help="A module that the model's own code may come from; repeat for more.")
 ]

@@ -99,9 +99,7 @@ def read(path: Path) -> Examples:
         raise BadInput(f"{path}: holds no examples (its arrays have length 0)")
     if groups is not None and (groups.ndim != 1 or not np.issubdtype(groups.dtype, np.integer)):
         raise BadInput(f"{path}: 'groups' must be one integer an example; got {groups.dtype} of shape {groups.shape}")
-    if labels is not None and np.issubdtype(labels.dtype, np.integer) and labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    return Examples(arrays, labels, groups, str(path), digest.of_file(path))
+    return Examples(arrays, None if labels is None else _as_classes(labels), groups, str(path), digest.of_file(path))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -138,6 +136,16 @@ def _check_array(path: Path, name: str, array: NDArray[Any]) -> None:
         bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if bad.any():
             raise BadInput(f"{path}: '{name}' holds NaN or infinity, first in example {int(np.argmax(bad))}")
+
+
+def _as_classes(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return integer labels as one class an example: a column is flattened, one-hot rows become the place of their one."""
+    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+        return labels
+    if labels.shape[1] == 1:
+        return labels[:, 0]
+    one_hot = bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+    return np.argmax(labels, axis=1) if one_hot else labels
 
 
 def matched(examples: Examples, inputs: Sequence[TensorSpec]) -> Examples:

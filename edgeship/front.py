@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _GLOBAL = {"--json", "--quiet", "-q", "--verbose", "-v", "--traceback", "--version"}
 _BUG = "this is a bug in edgeship, not in what you gave it; please report it with the traceback above"
 INTERRUPTED = 130
+LARGEST = 3e38  # what float32, in which models eat, can hold
 
 
 def globals_first(args: list[str]) -> list[str]:
@@ -126,7 +127,7 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or not all(map(math.isfinite, found)):
+    if not found or not all(math.isfinite(value) and abs(value) < LARGEST for value in found):
         raise BadInput(f"{option} {text}: expected a number, or one per channel with commas between: 0.5,0.5,0.5")
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgeship.errors import BadInput
-from edgeship.store import no_space_named, write_whole
+from edgeship.store import no_space_named, runs, write_whole
 
 MANIFEST, REPORT = "manifest.json", "report.html"
 UNFINISHED = b'{"edgeship": "unfinished"}\n'
@@ -66,7 +66,8 @@ def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
         with no_space_named(out):
             _check_ours(out, files)
             out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+            _sweep(out)
+            fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.{os.getpid()}."))
             try:
                 _fill(fresh, files)
                 _place(fresh, out, set(files))
@@ -74,6 +75,16 @@ def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
                 shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}", hint="choose another folder with --out") from None
+
+
+def _sweep(out: Path) -> None:
+    """Remove what builds that were killed while writing this folder have left beside it."""
+    prefix = f".{out.name}."
+    for path in out.parent.iterdir():
+        if path.name.startswith(prefix):
+            owner = path.name.removeprefix(prefix).partition(".")[0]
+            if owner.isdigit() and not runs(int(owner)):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _fill(folder: Path, files: Mapping[str, Path | bytes]) -> None:

@@ -67,7 +67,6 @@ def prepare(order: Order) -> Plan:
         )
     model = models.find(order.model)
     importer = recognize(model.source)
-    tools.versions((*IMPORTERS[importer].PACKAGES, *stages.packages(recipe)))
     if recipe.trains and importer != "keras":
         raise BadInput(
             f"{model.source}: recipe '{recipe.name}' trains, which needs a Keras model (.keras or .h5)",
@@ -78,6 +77,7 @@ def prepare(order: Order) -> Plan:
     out = order.out or Path("build") / model.name / target.name / recipe.name
     out_folder.check_writable(out, (stages.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
     found = subject.given(model, order.data, order.calibration, order.scale, order.offset)
+    tools.versions((*IMPORTERS[importer].PACKAGES, *stages.packages(recipe)))
     return Plan(order, model, target, recipe, found, out)
 
 

@@ -136,18 +136,27 @@ def import_model(
 
 def _held_against_source(request: Request, imported: Imported, log: Path) -> verify.Difference:
     """Run the reference on what the source was asked, and compare."""
+    graph = flatbuffer.read(request.reference)
+    for spec in graph.interface.inputs:
+        if len(spec.shape) < 2 and spec.shape not in ((1,), (-1,)):
+            raise BadInput(
+                f"{request.source}: input '{spec.name}' of shape {spec.shape} has no batch axis, which edgeship needs",
+                hint="export the model with inputs that begin with a batch of 1",
+            )
     with _named(str(request.source)):
         (ran,) = interpret.outputs([Job(request.reference, request.check, str(request.source))], log=log)
     with np.load(request.check, allow_pickle=False) as content:
         expected = {name: content[f"output:{name}"] for name in imported.output_names}
-    graph = flatbuffer.read(request.reference)
     steps = {spec.name: spec.scale for spec in graph.interface.outputs if spec.scale is not None}
     tolerance = QUANTIZED_TOLERANCE if quantized.already_quantized(graph) else verify.TOLERANCE
     found = verify.difference(expected, ran.outputs, tolerance=tolerance, steps=steps)
     if not found.within:
+        how = f"error {found.relative_error:.2g} of the outputs' range, tolerance {tolerance:g}"
+        if not found.comparable:
+            how = "values that are no number, or outputs of other shapes"
         raise StageFailed(
-            f"{request.source}: the TFLite reference does not give what {imported.checked_against} gives: error "
-            f"{found.relative_error:.2g} of the outputs' range, tolerance {tolerance:g}; full log: {log}",
+            f"{request.source}: the TFLite reference does not give what {imported.checked_against} gives: {how}; "
+            f"full log: {log}",
             log=log,
         )
     return found

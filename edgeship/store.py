@@ -208,7 +208,7 @@ class Store:
         """Remove the scratch folders of processes that are gone."""
         for folder in self.work.iterdir():
             owner = folder.name.partition("-")[0]
-            if not (owner.isdigit() and _runs(int(owner))):
+            if not (owner.isdigit() and runs(int(owner))):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def entries(self) -> list[Entry]:
@@ -327,7 +327,8 @@ def _change(kind: str, name: str, before: Any, now: Any) -> str:
     return f"{kind} {name}: {json.dumps(before)} to {json.dumps(now)}"
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Say whether a process of this number is there."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -51,6 +51,7 @@ class Difference:
     relative_error: float
     tolerance: float
     within: bool
+    comparable: bool = True
 
 
 def judge(
@@ -136,7 +137,7 @@ def difference(
     worst, relative_worst, within = 0.0, 0.0, True
     for name, ours, theirs in _paired(expected, got):
         if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-            return Difference(sys.float_info.max, sys.float_info.max, tolerance, False)
+            return Difference(sys.float_info.max, sys.float_info.max, tolerance, within=False, comparable=False)
         error = float(np.abs(ours - theirs).max(initial=0.0))
         spread = float(np.ptp(ours)) if ours.size else 0.0
         if np.issubdtype(expected[name].dtype, np.integer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,11 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Pat
 def test_checking_leaves_nothing(tmp_path: Path) -> None:
     out_folder.check_writable(tmp_path / "a" / "b", NAMES)
     assert names(tmp_path) == []
+
+
+def test_what_a_kill_left_beside_the_folder_is_swept(tmp_path: Path) -> None:
+    dead, alive = tmp_path / ".out.4194999.x", tmp_path / f".out.{os.getpid()}.x"
+    for left in (dead, alive, tmp_path / ".out.keep"):
+        left.mkdir()
+    out_folder.write(tmp_path / "out", files("new"))
+    assert sorted(names(tmp_path)) == sorted([".out.keep", alive.name, "out"])
