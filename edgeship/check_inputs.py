@@ -126,7 +126,7 @@ def _real(
     from edgeship import examples
 
     specs = [TensorSpec(spec.name, shapes[spec.name], spec.dtype) for spec in inputs]
-    found = examples.prepared(examples.matched(real.examples, specs), specs, real.preparation)
+    found = examples.prepared(examples.matched(real.examples, specs, real.preparation), specs, real.preparation)
     for spec in inputs:
         batch = max(shapes[spec.name][0], 1) if shapes[spec.name] else 1
         count = min(EXAMPLES, real.examples.count) if batch == 1 else batch

@@ -166,7 +166,7 @@ def build(
     trust: TrustOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the result; default build/<model>/<target>/<recipe>.")
+        str | None, typer.Option("--out", "-o", help="Folder for the result; default build/<model>/<target>/<recipe>.")
     ] = None,
 ) -> None:
     """Make a smaller model for a target, and prove that it is the same one."""
@@ -175,7 +175,7 @@ def build(
     order = pipeline.Order(
         model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
         offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
-        seed=seed, trust=tuple(trust or ()), fresh=fresh, out=out,
+        seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
     )  # fmt: skip
     screen: Front = context.obj
     with screen.listening() as listener:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -26,11 +28,22 @@ def of_file(path: Path) -> str:
 
 
 def of_path(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder: its sorted relative names with each file's sha256."""
+    """Return the sha256 of a file, or of a folder: its sorted relative names with each file's sha256.
+
+    Links are followed, to folders too, but for those that lead back to where they stand.
+    """
     if path.is_file():
         return of_file(path)
-    members = sorted(member for member in path.rglob("*") if member.is_file())
-    return of_value([(member.relative_to(path).as_posix(), of_file(member)) for member in members])
+    return of_value([(member.relative_to(path).as_posix(), of_file(member)) for member in sorted(_files(path))])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    # Not rglob: before Python 3.13 it does not enter linked folders.
+    for name, inner, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        above = {ancestor.resolve() for ancestor in (here, *here.parents)}
+        inner[:] = [one for one in inner if (here / one).resolve() not in above]
+        yield from (here / file for file in files if (here / file).is_file())
 
 
 def of_value(value: object) -> str:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,20 +62,25 @@ class Examples:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How one input's stored values become what the model eats: `x * scale + offset`, scalars or one per channel."""
+    """How one input's stored values become what the model eats: `x * scale + offset`, scalars or one per channel.
+
+    `range` is where the result lies, `layout` where the stored channels stand; None: not declared.
+    """
 
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
     range: tuple[float, float] | None = None
+    layout: Literal["NHWC", "NCHW"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The examples of one build: those that calibrate and train, and those that judge."""
+    """The examples of one build: those that calibrate and train, and those that judge. `doubts` are warnings."""
 
     calibration: Examples | None
     evaluation: Examples | None
     notes: tuple[str, ...] = field(default=())
+    doubts: tuple[str, ...] = field(default=())
 
 
 def read(path: Path) -> Examples:
@@ -139,8 +144,10 @@ def _check_array(path: Path, name: str, array: NDArray[Any]) -> None:
 
 
 def _as_classes(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return integer labels as one class an example: a column is flattened, one-hot rows become the place of their one."""
-    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+    """Return integer labels as one class an example: a column is flattened, one-hot rows become the place of their one,
+    true and false become 1 and 0."""
+    labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
         return labels
     if labels.shape[1] == 1:
         return labels[:, 0]
@@ -148,10 +155,13 @@ def _as_classes(labels: NDArray[Any]) -> NDArray[Any]:
     return np.argmax(labels, axis=1) if one_hot else labels
 
 
-def matched(examples: Examples, inputs: Sequence[TensorSpec]) -> Examples:
+def matched(
+    examples: Examples, inputs: Sequence[TensorSpec], preparation: Mapping[str, Preparation] | None = None
+) -> Examples:
     """Return the examples with their arrays named after the model's inputs, shapes checked.
 
-    NHWC examples feed NCHW inputs: they are transposed when only that fits. A missing axis of length 1 (an image
+    Examples stored as NCHW (as the preparation says) become NHWC, and NHWC ones feed NCHW inputs: they are transposed
+    when only that fits. A missing axis of length 1 (an image
     without its channel) is added, and stored batch axes of 1 inside an example are dropped.
 
     Raises:
@@ -167,7 +177,10 @@ def matched(examples: Examples, inputs: Sequence[TensorSpec]) -> Examples:
             found = ", ".join(given)
             question = f"; did you mean '{guess}'?" if guess else ""
             raise BadInput(f"{where}: no array '{spec.name}' for the model's input; found {found}{question}")
-        fitted[spec.name] = _fitted(given.pop(spec.name), spec, where)
+        array = given.pop(spec.name)
+        if array.ndim == 4 and preparation_of(spec.name, preparation or {}).layout == "NCHW":
+            array = array.transpose(0, 2, 3, 1)
+        fitted[spec.name] = _fitted(array, spec, where)
     if given:
         raise BadInput(f"{where}: '{next(iter(given))}' is no input of the model", hint=f"inputs: {', '.join(fitted)}")
     return Examples(fitted, examples.labels, examples.groups, where, examples.sha256, examples.synthetic)
@@ -207,7 +220,10 @@ def prepared(
             ready[spec.name] = array.astype(spec.dtype)
             continue
         scale, offset = (_along_channels(v, array, spec) for v in (how.scale, how.offset))
-        ready[spec.name] = array.astype(np.float32) * scale + offset
+        with np.errstate(over="ignore", invalid="ignore"):  # said below, with the file's name
+            ready[spec.name] = array.astype(np.float32) * scale + offset
+        if not np.isfinite(ready[spec.name]).all():
+            raise BadInput(f"{examples.origin}: '{spec.name}' holds values that float32, which models eat, cannot hold")
     return ready
 
 
@@ -264,16 +280,19 @@ def _into_range(normal: NDArray[np.float32], low: float, high: float) -> NDArray
     return spread
 
 
-def parts(data: Examples | None, calibration: Examples | None, *, seed: int) -> Parts:
+def parts(data: Examples | None, calibration: Examples | None, *, seed: int, needed: bool = True) -> Parts:
     """Return the calibration and the evaluation examples, no example standing in both.
 
-    Without a calibration file a fixed-seed fifth of the data by group, at most 500 examples, is set apart.
+    Without a calibration file a fixed-seed fifth of the data by group, at most 500 examples, is set apart: the same
+    for every recipe, so that their figures compare. Where that is impossible and none is `needed`, all of it judges.
     """
     if data is None:
         return Parts(calibration, None)
     if calibration is None:
         apart, others = _set_apart(data, seed)
         if not len(apart) or not len(others):
+            if not needed:
+                return Parts(None, data)
             raise BadInput(
                 f"{data.origin}: too few examples or groups to set some apart for calibration",
                 hint="give --calibration FILE.npz",
@@ -297,7 +316,7 @@ def _without_twins(calibration: Examples, data: Examples, notes: tuple[str, ...]
     both = (
         f"{data.count - len(fresh)} examples stand among those that calibrate too; they are left out of the evaluation"
     )
-    return Parts(calibration, data.chosen(fresh), (*notes, both))
+    return Parts(calibration, data.chosen(fresh), notes, (both,))
 
 
 def _set_apart(data: Examples, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

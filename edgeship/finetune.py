@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeship.errors import StageFailed
 from edgeship.lesson import Array, Lesson, Material, check_labels
 from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Training
@@ -74,7 +75,8 @@ class Tuned:
 
     `before` is the metric of the wrapped model at the end of its schedule with no step taken. Best epoch 0: none was
     better than the start. `probed` is the held-out loss after a short trial of each learning rate, None
-    where it grew beyond all bounds.
+    where it grew beyond all bounds. `diverged` is the epoch whose loss or metric was not finite: training ended there,
+    and the epoch is not in the history.
     """
 
     metric: str
@@ -87,6 +89,7 @@ class Tuned:
     probed: dict[str, float | None] = field(default_factory=dict)
     examples: int = 0
     held_out: int = 0
+    diverged: int | None = None
 
 
 def split(count: int, groups: Array | None, *, seed: int, share: float = HELD_OUT_SHARE) -> tuple[Array, Array]:
@@ -136,6 +139,7 @@ def finetune(
 
     Raises:
         BadInput: the labels do not fit the model's output.
+        StageFailed: the outputs are not finite before any training.
     """
     check_labels(material, teacher[0])
     lesson = Lesson(trainee.model, material, teacher, options, rounds_outputs=trainee.rounds_outputs)
@@ -164,16 +168,21 @@ class _Course:
         per_epoch, epochs = plan(len(self.training), self.options)
         start = self.lesson.remember()
         self.trainee.jump_to_end()
-        before = self.lesson.measure(self.held_out)[1]
+        loss, before = self.lesson.measure(self.held_out)
+        if not (math.isfinite(loss) and math.isfinite(before)):
+            raise StageFailed(f"{self.stage}: the loss on the held-out examples is not finite before any training")
         probed = {} if self.options.learning_rate else self.probe(per_epoch * epochs)
         rate = self.options.learning_rate or _best_rate(probed)
         self.lesson.restore(start)
         best, best_epoch, best_state = (before if self.trainee.may_win(0) else None), 0, start
-        first_to_win = 1
+        first_to_win, diverged = 1, None
         self.began = time.monotonic()
         for epoch in range(1, epochs + 1):
             loss = self.one_pass(epoch, epochs, per_epoch, rate)
-            value = self.lesson.measure(self.held_out)[1]
+            held_out_loss, value = self.lesson.measure(self.held_out)
+            if not all(map(math.isfinite, (loss, held_out_loss, value))):
+                diverged = epoch
+                break
             may_win = self.trainee.may_win(epoch * per_epoch) or epoch == epochs
             self.history.append(Epoch(epoch, loss, value, may_win, round(time.monotonic() - self.began, 3)))
             if not may_win:
@@ -183,7 +192,9 @@ class _Course:
             if epoch - max(best_epoch, first_to_win - 1) >= self.options.patience_epochs:
                 break
         self.lesson.restore(best_state)
-        assert best is not None
+        if best is None:  # it diverged before any epoch could win
+            self.trainee.jump_to_end()
+            best = before
         return Tuned(
             metric=self.lesson.metric,
             before=before,
@@ -195,6 +206,7 @@ class _Course:
             probed=probed,
             examples=len(self.training),
             held_out=len(self.held_out),
+            diverged=diverged,
         )
 
     def is_better(self, value: float, best: float) -> bool:
@@ -219,12 +231,14 @@ class _Course:
         return losses
 
     def one_pass(self, epoch: int, epochs: int, per_epoch: int, rate: float) -> float:
-        """Train for one epoch and return its mean loss."""
+        """Train for one epoch and return its mean loss; end at the first loss that is not finite and return that."""
         batches = self.batches(epoch)
         total = per_epoch * epochs
         losses = []
         for done in range((epoch - 1) * per_epoch, epoch * per_epoch):
             losses.append(self.lesson.step(next(batches), rate * share_of_rate(done, total)))
+            if not math.isfinite(losses[-1]):
+                return losses[-1]
             self.tell(f"epoch {epoch}/{epochs} loss {np.mean(losses[-50:]):.4f}", done + 1, total)
         return float(np.mean(losses))
 

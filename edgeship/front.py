@@ -9,6 +9,7 @@ import sys
 import traceback as traceback_text
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,6 +131,15 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     if not found or not all(math.isfinite(value) and abs(value) < LARGEST for value in found):
         raise BadInput(f"{option} {text}: expected a number, or one per channel with commas between: 0.5,0.5,0.5")
     return found
+
+
+def folder(option: str, text: str | None) -> Path | None:
+    """Return the folder named; an empty name (an unset variable in a script) is none."""
+    from edgeship.errors import BadInput
+
+    if text is not None and not text.strip():
+        raise BadInput(f"{option}: the folder's name is empty")
+    return None if text is None else Path(text)
 
 
 def not_negative(option: str, value: float | None) -> float | None:

@@ -104,15 +104,19 @@ def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
 
 
 class _Sums:
-    """Running sums of one operation's signal and error over the examples."""
+    """Running sums of one operation's signal and error over the examples.
+
+    Values that are infinite or no number on either side are left out: the log of a mask's zero is minus infinity.
+    """
 
     def __init__(self) -> None:
         self.signal = self.error = self.largest = 0.0
         self.low, self.high = math.inf, -math.inf
 
     def add(self, ours: NDArray[Any], theirs: NDArray[Any]) -> None:
-        ours = ours.astype(np.float64)
-        difference = ours - theirs
+        finite = np.isfinite(ours) & np.isfinite(theirs)
+        ours = ours[finite].astype(np.float64)
+        difference = ours - theirs[finite]
         self.signal += float(np.square(ours).sum())
         self.error += float(np.square(difference).sum())
         self.largest = max(self.largest, float(np.abs(difference).max(initial=0)))

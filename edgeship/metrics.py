@@ -52,12 +52,17 @@ def find(name: str) -> Metric:
     return METRICS[name]
 
 
-def check_labels(metric: Metric, labels: NDArray[Any] | None, classes: int | None, where: str) -> None:
-    """Refuse labels that a metric cannot use.
+def check(metric: Metric, labels: NDArray[Any] | None, classes: int | None, where: str) -> None:
+    """Refuse a metric that means nothing for a model, and labels that the metric cannot use.
 
     Raises:
-        BadInput: labels are missing, not integers, or name classes that the model does not have.
+        BadInput: the model does not classify; labels are missing, not integers, or name classes that it does not have.
     """
+    if metric.name in CLASSIFYING and classes is None:
+        raise BadInput(
+            f"--metric {metric.name}: the model's first output is not one score a class, so a top class means nothing",
+            hint="use --metric sqnr, mse or your own package.module:function",
+        )
     if not metric.needs_labels:
         return
     if labels is None:
@@ -143,6 +148,8 @@ def _area(score: NDArray[Any], positive: NDArray[np.bool_]) -> float | None:
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
+SHARES = frozenset({"agreement", "auc", "top1"})
+CLASSIFYING = frozenset({"agreement", "top1"})
 METRICS: dict[str, Metric] = {
     "agreement": Metric("agreement", lambda out, labels, ref: agreement(ref, out), True, False),
     "auc": Metric("auc", _auc, True, True),

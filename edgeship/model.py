@@ -91,7 +91,7 @@ def find(argument: str) -> Model:
                 f"{path}: a folder without {SAVED_MODEL} or {MANIFEST}", hint=f"sample models: {', '.join(known)}"
             )
         if path.is_file() or (path / SAVED_MODEL).is_file():
-            return Model(name=path.resolve().stem, source=path, sha256=_address(path))
+            return Model(name=path.resolve().stem, source=path, sha256=address(path))
         if path.exists() and not path.is_dir():
             raise BadInput(f"{path}: neither a file nor a folder")
     except OSError as error:
@@ -103,7 +103,12 @@ def find(argument: str) -> Model:
     raise unknown("model", argument, known)
 
 
-def _address(path: Path) -> str:
+def address(path: Path) -> str:
+    """Return the sha256 of a model's file or folder.
+
+    Raises:
+        BadInput: it is empty or cannot be read.
+    """
     try:
         if path.is_file() and not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty", hint="export or copy the model again")
@@ -118,7 +123,7 @@ def _from_entry(folder: Path) -> Model:
     source = folder / entry.source
     if not source.exists():
         raise BadInput(f"{where}: its source '{entry.source}' is not there")
-    found = _address(source)
+    found = address(source)
     if found != entry.sha256:
         raise BadInput(
             f"{source}: sha256 is {found}, but {where} says {entry.sha256}",
@@ -148,4 +153,4 @@ def _beside(folder: Path, name: str | None) -> Path | None:
 def _preparation(entry: InputEntry) -> Preparation:
     scale = (entry.scale,) if isinstance(entry.scale, float) else entry.scale
     offset = (entry.offset,) if isinstance(entry.offset, float) else entry.offset
-    return Preparation(scale, offset, entry.range)
+    return Preparation(scale, offset, entry.range, entry.layout)

@@ -6,12 +6,12 @@ import ctypes
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from edgeship import scratch
 from edgeship.errors import BadInput
-from edgeship.store import no_space_named, runs, write_whole
+from edgeship.store import no_space_named, write_whole
 
 MANIFEST, REPORT = "manifest.json", "report.html"
 UNFINISHED = b'{"edgeship": "unfinished"}\n'
@@ -25,16 +25,28 @@ def check_writable(out: Path, names: Iterable[str]) -> None:
         BadInput: it, or what stands where its parent should be, is not a writable folder; or a file there is not ours.
     """
     try:  # asking the permission bits is not enough for root, read-only mounts and the like
+        if out.is_symlink() and not out.exists():
+            raise BadInput(f"{out}: is a link to {out.readlink()}, which is not there")
         if out.exists() and not out.is_dir():
             raise BadInput(f"{out}: is a file; --out names a folder")
         nearest = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
         if not nearest.is_dir():
             raise BadInput(f"{nearest}: is a file; --out {out} needs a folder there")
         _check_ours(out, names)
-        with tempfile.TemporaryDirectory(dir=nearest, prefix=".edgeship-"):
+        with scratch.folder(_beside(out) if out.exists() else nearest):
             pass
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}", hint="choose another folder with --out") from None
+
+
+def _beside(out: Path) -> Path:
+    """Return the folder where the new content is put together: beside `out`, or in it where that is another file
+    system (a mounted volume) or a place we may not write."""
+    if not out.exists():
+        return out.parent
+    parent = out.resolve().parent
+    same = parent.stat().st_dev == out.stat().st_dev
+    return parent if same and os.access(parent, os.W_OK) else out
 
 
 def _check_ours(out: Path, names: Iterable[str]) -> None:
@@ -66,25 +78,11 @@ def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
         with no_space_named(out):
             _check_ours(out, files)
             out.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(out)
-            fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.{os.getpid()}."))
-            try:
+            with scratch.folder(_beside(out)) as fresh:
                 _fill(fresh, files)
                 _place(fresh, out, set(files))
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}", hint="choose another folder with --out") from None
-
-
-def _sweep(out: Path) -> None:
-    """Remove what builds that were killed while writing this folder have left beside it."""
-    prefix = f".{out.name}."
-    for path in out.parent.iterdir():
-        if path.name.startswith(prefix):
-            owner = path.name.removeprefix(prefix).partition(".")[0]
-            if owner.isdigit() and not runs(int(owner)):
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _fill(folder: Path, files: Mapping[str, Path | bytes]) -> None:
@@ -97,6 +95,7 @@ def _fill(folder: Path, files: Mapping[str, Path | bytes]) -> None:
 
 
 def _place(fresh: Path, out: Path, ours: set[str]) -> None:
+    (fresh / scratch.LOCK).unlink()
     if not out.exists():
         try:
             fresh.rename(out)

@@ -89,7 +89,7 @@ def _metric(plan: Plan, reference: Graph, material: Material) -> Metric:
     """Return what quality means here, having held the labels against it: before any long work."""
     classes = verify.classes(tuple(spec.shape for spec in reference.interface.outputs))
     metric = subject.metric_for(plan.order.metric, plan.recipe, plan.model, material.evaluation, classes)
-    metrics.check_labels(metric, material.evaluation.labels, classes, material.evaluation.origin)
+    metrics.check(metric, material.evaluation.labels, classes, material.evaluation.origin)
     return metric
 
 

@@ -72,8 +72,7 @@ def prepare(order: Order) -> Plan:
             f"{model.source}: recipe '{recipe.name}' trains, which needs a Keras model (.keras or .h5)",
             hint="give the Keras model that this file was made from, or a recipe without training such as int8",
         )
-    if order.metric:
-        metrics.find(order.metric)
+    _check_metrics(order, recipe, model)
     out = order.out or Path("build") / model.name / target.name / recipe.name
     out_folder.check_writable(out, (stages.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
     found = subject.given(model, order.data, order.calibration, order.scale, order.offset)
@@ -81,12 +80,39 @@ def prepare(order: Order) -> Plan:
     return Plan(order, model, target, recipe, found, out)
 
 
-def budget(plan: Plan) -> float | None:
-    """Return the drop allowed: the user's, the recipe's, the model's; the target's only for its own default recipe."""
-    for budget in (plan.order.max_drop, plan.recipe.max_drop, plan.model.max_drop):
-        if budget is not None:
-            return budget
-    return plan.target.max_drop if plan.recipe.name == plan.target.default_recipe else None
+def _check_metrics(order: Order, recipe: Recipe, model: Model) -> None:
+    """Find every metric that is named; one that would import code must be the user's own word, not a file's.
+
+    Raises:
+        BadInput: no such metric, or a file names a module that the user does not trust.
+    """
+    for named, where in ((recipe.metric, f"recipe '{recipe.name}'"), (model.metric, f"model '{model.name}'")):
+        module = (named or "").partition(":")[0]
+        if named and ":" in named and named != order.metric and module not in order.trust:
+            raise BadInput(f"{where}: its metric {named} would run code", hint=f"allow it with --trust {module}")
+    for named in (order.metric, recipe.metric, model.metric):
+        if named:
+            metrics.find(named)
+
+
+def budget(plan: Plan, metric: str) -> float | None:
+    """Return the drop allowed: the user's, the recipe's, the model's; the target's only for its own default recipe.
+
+    A budget that was not typed beside the metric holds for the metric it was written with, or, where none was named,
+    for shares of examples; 0.01 of accuracy is not 0.01 dB.
+    """
+    if plan.order.max_drop is not None:
+        return plan.order.max_drop
+    own = plan.recipe.name == plan.target.default_recipe and not (plan.order.recipe or "").endswith(".toml")
+    written = (
+        (plan.recipe.metric, plan.recipe.max_drop),
+        (plan.model.metric, plan.model.max_drop),
+        (None, plan.target.max_drop if own else None),
+    )
+    for written_for, drop in written:
+        if drop is not None and (metric == written_for if written_for else metric in metrics.SHARES):
+            return drop
+    return None
 
 
 def options(plan: Plan) -> dict[str, Any]:

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeship.flatbuffer import Graph, Operator, Tensor
+from edgeship.recipe import Scheme
 
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _SMALL_TYPES = frozenset({"int8", "uint8", "int16", "int4", "uint4", "int2", "float16"})
+_ACTIVATIONS = frozenset({"int8", "uint8", "int16"})
+# What weights of float operations mean: by dtype, and whether they are made float again before they are used.
+_WEIGHTS: Mapping[tuple[str, bool], Scheme] = {
+    ("int4", False): "int4-weights", ("int4", True): "int4-weights",
+    ("int8", False): "dynamic-int8", ("uint8", False): "dynamic-int8",
+    ("int8", True): "int8-weights", ("uint8", True): "int8-weights",
+    ("float16", True): "float16",
+}  # fmt: skip
 LITTLE = 0.5
 
 
@@ -38,9 +47,7 @@ def coverage(graph: Graph) -> Coverage:
     from_small = {
         output
         for operator in graph.main.operators
-        if operator.name in CONVERSIONS
-        and _is_small(tensors[operator.inputs[0]])
-        and tensors[operator.inputs[0]].constant
+        if operator.name in CONVERSIONS and any(_is_small(tensor) for tensor in _constants(operator, tensors))
         for output in operator.outputs
     }
     counted = [operator for operator in graph.main.operators if operator.name not in CONVERSIONS]
@@ -57,11 +64,12 @@ def coverage(graph: Graph) -> Coverage:
 def weights(graph: Graph) -> list[Tensor]:
     """Return the constants that are weights: numbers a model learned, of two dimensions or more, each buffer once."""
     kinds = _SMALL_TYPES | {"float32"}
-    return [
-        tensor
-        for tensor in graph.main.tensors
+    found = {
+        id(tensor.content): tensor
+        for tensor in reversed(graph.main.tensors)  # the first of those that share a buffer stays
         if tensor.constant and len(tensor.shape) > 1 and tensor.elements > 1 and tensor.dtype in kinds
-    ]
+    }
+    return list(reversed(found.values()))
 
 
 def already_quantized(graph: Graph) -> str | None:
@@ -74,6 +82,37 @@ def already_quantized(graph: Graph) -> str | None:
     if not small:
         return None
     return f"{' and '.join(sorted(small))} weights ({found.weight_share:.0%} of all)"
+
+
+def scheme(graph: Graph) -> Scheme | None:
+    """Say how a file is quantized already, in a recipe's word; None for a float one, or a way that no recipe has.
+
+    Where operations or weights differ, most of them decide.
+    """
+    tensors = graph.main.tensors
+    computing = [operator for operator in graph.main.operators if operator.name not in CONVERSIONS]
+    used = [tensors[index] for operator in computing for index in operator.inputs if index >= 0]
+    # A quantized LSTM keeps its state, a variable, in 16 bits among 8-bit activations.
+    computed = [tensor for tensor in used if not tensor.constant and not tensor.variable]
+    activations = Counter(tensor.dtype for tensor in computed if _is_small(tensor) and tensor.dtype in _ACTIVATIONS)
+    if activations:
+        if activations.most_common(1)[0][0] == "int16":
+            return "int16x8"
+        ports = (*graph.interface.inputs, *graph.interface.outputs)
+        real = [spec for spec in ports if spec.scale is not None or spec.dtype == "float32"]
+        return "int8-float-io" if real and real[0].scale is None else "int8"
+    stored: Counter[Scheme] = Counter()
+    for operator in graph.main.operators:
+        for tensor in _constants(operator, tensors):
+            word = _WEIGHTS.get((tensor.dtype, operator.name in CONVERSIONS)) if _is_small(tensor) else None
+            if word is not None:
+                stored[word] += tensor.elements
+    return stored.most_common(1)[0][0] if stored else None
+
+
+def _constants(operator: Operator, tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return an operation's inputs that stand in the file."""
+    return [tensors[index] for index in operator.inputs if index >= 0 and tensors[index].constant]
 
 
 def _is_small(tensor: Tensor) -> bool:

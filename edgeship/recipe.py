@@ -100,7 +100,7 @@ class Quantization(Record):
 class Recipe(Record):
     """A recipe, whole: what to do, in the order prune, cluster, qat, quantize."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     summary: str = ""
     prune: Pruning | None = None
     cluster: Clustering | None = None
@@ -163,7 +163,11 @@ def _from_file(path: Path) -> Recipe:
         start = _decoded(base) if base else {}
     except BadInput as error:
         raise BadInput(f"{path}: {error.message}", hint=error.hint) from None
-    return toml_file.parse(_merged({**start, "name": path.stem}, table), Recipe, where=str(path))
+    return toml_file.parse(
+        _merged({**start, "name": re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "recipe"}, table),
+        Recipe,
+        where=str(path),
+    )
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
         target=plan.target.name, target_summary=plan.target.summary,
         recipe=plan.recipe.name, recipe_summary=plan.recipe.summary,
         model=plan.model.name, source=str(plan.model.source), source_format=facts.format, labels=plan.model.labels,
-        quality=verify.verdict(judged, budget=budget(plan), synthetic=built.material.evaluation.synthetic),
+        quality=verify.verdict(judged, budget=budget(plan, judged.metric), synthetic=built.material.evaluation.synthetic),
         import_check=check, stages=tuple(_stage_run(done) for done in runs),
         quantized=_share(quantized.coverage(graph)), sparsity=cost.sparsity,
         warnings=tuple(entry.text for entry in built.advice if entry.level == "warning"),

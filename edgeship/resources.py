@@ -16,3 +16,9 @@ def folder(name: str) -> Path:
 def data(name: str) -> Path:
     """Return a file or folder of the package's own `data/`."""
     return PACKAGE / "data" / name
+
+
+def checkout() -> Path | None:
+    """Return the folder of the checkout that runs, or None when edgeship was installed from a wheel."""
+    above = PACKAGE.parent
+    return above if (above / "pyproject.toml").is_file() else None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeship import child, examples, flatbuffer, interpret, quantized, tools, training, verify
+from edgeship import model as models
 from edgeship.check_inputs import RealInputs
 from edgeship.child import ChildCrashed
 from edgeship.errors import BadInput, StageFailed
@@ -100,7 +101,6 @@ def import_model(
     step = Step(
         "import",
         context.slot,
-        code=f"edgeship.importers.{name}",
         inputs={"the model": model.sha256, **({"the data": given.sha256} if given is not None else {})},
         options={
             "shapes": shapes,
@@ -109,7 +109,7 @@ def import_model(
             "preparation": _as_options(how),
             "importer": name,
         },
-        tools=tools.versions((*importer.PACKAGES, "ai-edge-litert")),
+        tools=tools.versions((*importer.PACKAGES, "ai-edge-litert", "numpy")),
     )
 
     def work(folder: Path) -> ImportFacts:
@@ -129,9 +129,10 @@ def import_model(
             except ChildCrashed as crash:
                 raise BadInput(f"{model.source}: could not be read as {name}: {crash.message}", log=log) from None
             found = _held_against_source(request, imported, log)
+            _check_unchanged(model)
         return ImportFacts(name, imported, found.max_abs_error, found.relative_error, found.tolerance)
 
-    return context.store.run(step, ImportFacts, work, again=context.again)
+    return context.store.run(step, ImportFacts, work, again=context.again or _trusted(trust))
 
 
 def _held_against_source(request: Request, imported: Imported, log: Path) -> verify.Difference:
@@ -144,7 +145,8 @@ def _held_against_source(request: Request, imported: Imported, log: Path) -> ver
                 hint="export the model with inputs that begin with a batch of 1",
             )
     with _named(str(request.source)):
-        (ran,) = interpret.outputs([Job(request.reference, request.check, str(request.source))], log=log)
+        job = Job(request.reference, request.check, str(request.source))
+        (ran,) = interpret.outputs([job], log=log, timeout_s=IMPORT_TIMEOUT_S)
     with np.load(request.check, allow_pickle=False) as content:
         expected = {name: content[f"output:{name}"] for name in imported.output_names}
     steps = {spec.name: spec.scale for spec in graph.interface.outputs if spec.scale is not None}
@@ -177,7 +179,6 @@ def train(
     step = Step(
         "train",
         context.slot,
-        code="edgeship.training",
         inputs={
             "the model": model.sha256,
             "the reference": reference.files[REFERENCE],
@@ -193,13 +194,15 @@ def train(
                 model.source.resolve(), recipe, feed.write(given, aside), folder / TRAINED,
                 imported.input_names, imported.output_names, context.seed, trust,
             )  # fmt: skip
-            return child.run(
+            trained = child.run(
                 partial(training.train, order=order),
                 log=context.store.log("train"),
                 on_progress=context.listener.on_progress,
             )
+        _check_unchanged(model)
+        return trained
 
-    return context.store.run(step, Trained, work, again=context.again)
+    return context.store.run(step, Trained, work, again=context.again or _trusted(trust))
 
 
 def quantize_file(
@@ -211,7 +214,6 @@ def quantize_file(
     step = Step(
         "quantize",
         context.slot,
-        code="edgeship.passes.quantize",
         inputs={"the float model": source, **({"the calibration data": needed.sha256} if needed is not None else {})},
         options={**options.model_dump(mode="json"), **({"preparation": feed.options()} if needed is not None else {})},
         tools=tools.versions(quantize.PACKAGES),
@@ -251,7 +253,6 @@ def verify_artifact(
     step = Step(
         "verify",
         context.slot,
-        code="edgeship.verify",
         inputs={"the reference": reference, "the artifact": artifact, "the evaluation data": given.sha256},
         options={"metric": metric.name, "labels": given.labels is not None, "preparation": feed.options()},
         tools=tools.versions(("ai-edge-litert", "numpy")),
@@ -288,6 +289,21 @@ def _named(model: str) -> Iterator[None]:
         yield
     except ChildCrashed as crash:
         raise StageFailed(f"{model}: {crash.message}", log=crash.log) from None
+
+
+def _check_unchanged(model: Model) -> None:
+    """Refuse a result whose source changed under the work: the cache would give it for the source as it was.
+
+    Raises:
+        StageFailed: the file is not what it was when the build began.
+    """
+    if models.address(model.source) != model.sha256:
+        raise StageFailed(f"{model.source}: changed while it was read", hint="run the build again when it is complete")
+
+
+def _trusted(trust: tuple[str, ...]) -> str | None:
+    """Return why a stage that ran the user's own code runs again: that code is in no cache key."""
+    return f"--trust {' '.join(trust)}: code that may have changed" if trust else None
 
 
 def _as_options(how: Mapping[str, Preparation]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,12 +20,15 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from edgeship import digest
+from edgeship import digest, scratch
 from edgeship.errors import BadInput, NothingToDo, StageFailed
 
 T = TypeVar("T")
 Outcome = Literal["ran", "cached"]
 KEPT_LOGS = 50
+CODE = (
+    "edgeship.stages"  # what does any stage's work, checks it, or prepares what it is fed: it and all that it imports
+)
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -37,7 +39,6 @@ class Step:
     Attributes:
         stage: its name, as shown to users.
         slot: which build it belongs to, so that a changed step can say what changed since the last time.
-        code: the module that does the work; its source and all that it imports count.
         inputs: what it reads → sha256.
         options: what it was told, as JSON values.
         tools: package → version of all that takes part.
@@ -45,7 +46,6 @@ class Step:
 
     stage: str
     slot: str
-    code: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Step:
             "input": dict(self.inputs),
             "option": json.loads(json.dumps(dict(self.options))),
             "tool": dict(self.tools),
-            "code": {self.code: digest.of_code(self.code)},
+            "code": {CODE: digest.of_code(CODE)},
         }
 
 
@@ -96,7 +96,6 @@ class Store:
                 hint="set EDGESHIP_HOME to a folder of yours",
             ) from None
         fcntl.flock(self._lock, fcntl.LOCK_SH)
-        self._sweep()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -129,7 +128,7 @@ class Store:
         began = time.monotonic()
         with self.scratch() as folder, no_space_named(self.root):
             result = work(folder)
-            files = {path.name: self.keep(path) for path in sorted(folder.iterdir()) if path.is_file()}
+            files = {path.name: self.keep(path) for path in scratch.contents(folder)}
             seconds = time.monotonic() - began
             body = {
                 "stage": step.stage,
@@ -192,24 +191,14 @@ class Store:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give an empty folder on the store's file system that is gone afterwards."""
-        with (
-            no_space_named(self.root),
-            tempfile.TemporaryDirectory(dir=self.work, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True) as name,
-        ):
-            yield Path(name)
+        with no_space_named(self.root), scratch.folder(self.work) as made:
+            yield made
 
     def log(self, stage: str) -> Path:
         """Return a new log's path, and remove the oldest beyond the last fifty."""
         for old in sorted(self.logs.glob("*.log"), key=lambda path: path.name)[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
         return self.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{stage}.log"
-
-    def _sweep(self) -> None:
-        """Remove the scratch folders of processes that are gone."""
-        for folder in self.work.iterdir():
-            owner = folder.name.partition("-")[0]
-            if not (owner.isdigit() and runs(int(owner))):
-                shutil.rmtree(folder, ignore_errors=True)
 
     def entries(self) -> list[Entry]:
         """Return the stage results, newest first."""
@@ -242,7 +231,9 @@ class Store:
         named = {sha for entry in entries if entry not in old for sha in entry.files.values()}
         unnamed = [path for path in self.objects.glob("*/*") if path.name not in named]
         freed = sum(path.stat().st_size for path in unnamed)
-        for path in unnamed:
+        left = [path for folder in (self.stages, self.latest) for path in folder.iterdir() if path.name.startswith(".")]
+        forgotten = [path for path in self.latest.glob("*.json") if path.stat().st_mtime < limit]
+        for path in (*unnamed, *left, *forgotten):  # `left`: what a kill left of writing; nobody writes now
             path.unlink(missing_ok=True)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         return Pruned(len(old), len(unnamed), freed)
@@ -325,17 +316,6 @@ def _change(kind: str, name: str, before: Any, now: Any) -> str:
             else f"{name} is gone"
         )
     return f"{kind} {name}: {json.dumps(before)} to {json.dumps(now)}"
-
-
-def runs(process: int) -> bool:
-    """Say whether a process of this number is there."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship import examples, metrics
+from edgeship import examples, metrics, quantized
 from edgeship.artifact import Advice
 from edgeship.errors import BadInput, unknown
 from edgeship.examples import EVERY_INPUT, Examples, Parts, Preparation
@@ -38,7 +38,6 @@ class Material:
 
     calibration: Examples
     evaluation: Examples
-    real_calibration: bool
     preparation: Mapping[str, Preparation]
     advice: tuple[Advice, ...]
 
@@ -57,7 +56,7 @@ def given(
     Raises:
         BadInput: a file cannot be used.
     """
-    judged = data or (None if calibration else model.data)
+    judged = data or model.data
     calibrating = calibration or (None if data else model.calibration)
     how = dict(model.preparation)
     if scale is not None or offset is not None:
@@ -73,6 +72,8 @@ def given(
 def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Material:
     """Match the examples to the reference's inputs, split them, and make up what is missing.
 
+    A file that is quantized already is left as it is: nothing is calibrated for it.
+
     Raises:
         BadInput: the examples do not fit, or the recipe trains and there are none.
     """
@@ -81,8 +82,11 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
     for name in found.preparation:
         if name != EVERY_INPUT and name not in known:
             raise unknown("input of the model", name, known)
-    data, calibration = (examples.matched(part, inputs) if part else None for part in (found.data, found.calibration))
-    parts = examples.parts(data, calibration, seed=seed)
+    data, calibration = (
+        examples.matched(part, inputs, found.preparation) if part else None for part in (found.data, found.calibration)
+    )
+    calibrates = (recipe.calibrates or recipe.trains) and quantized.already_quantized(graph) is None
+    parts = examples.parts(data, calibration, seed=seed, needed=calibrates)
     if recipe.trains and parts.calibration is None:
         raise BadInput(
             f"recipe '{recipe.name}' trains and needs examples; there are none",
@@ -91,13 +95,7 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
     how = _with_calibrated_range(found.preparation, parts, graph)
     evaluation = parts.evaluation or examples.seeded(inputs, how, seed=seed)
     calibrating = parts.calibration or examples.seeded(inputs, how, seed=seed + 1)
-    return Material(
-        calibrating,
-        evaluation,
-        parts.calibration is not None,
-        how,
-        tuple(_advice(parts, calibrating, calibrates=recipe.calibrates or recipe.trains)),
-    )
+    return Material(calibrating, evaluation, how, tuple(_advice(parts, calibrating, calibrates=calibrates)))
 
 
 def judging(found: Given, graph: Graph, *, seed: int) -> Material:
@@ -107,10 +105,10 @@ def judging(found: Given, graph: Graph, *, seed: int) -> Material:
         BadInput: the examples do not fit.
     """
     inputs = graph.interface.inputs
-    data = examples.matched(found.data, inputs) if found.data else None
+    data = examples.matched(found.data, inputs, found.preparation) if found.data else None
     evaluation = data or examples.seeded(inputs, found.preparation, seed=seed)
     advice = tuple(_advice(Parts(None, data), evaluation, calibrates=False))
-    return Material(evaluation, evaluation, False, found.preparation, advice)
+    return Material(evaluation, evaluation, found.preparation, advice)
 
 
 def _with_calibrated_range(how: Mapping[str, Preparation], parts: Parts, graph: Graph) -> dict[str, Preparation]:
@@ -129,7 +127,7 @@ def _with_calibrated_range(how: Mapping[str, Preparation], parts: Parts, graph: 
 
 
 def _advice(parts: Parts, calibrating: Examples, *, calibrates: bool) -> list[Advice]:
-    told = [Advice("note", note) for note in parts.notes]
+    told = [Advice("note", note) for note in parts.notes] + [Advice("warning", doubt) for doubt in parts.doubts]
     if parts.evaluation is None:
         text = f"no examples to judge by: quality is measured on {examples.SEEDED_EXAMPLES} made-up inputs; give --data for a real verdict"
         told.append(Advice("warning", text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from edgeship import resources
 from edgeship.errors import MissingTool
 
 # Each package → the extra that brings it; what is not here belongs to the core.
@@ -36,8 +37,9 @@ def installed(package: str) -> str | None:
 
 def install_command(package: str) -> str:
     """Return the command that brings a package."""
-    extra = EXTRA.get(package)
-    return f"pip install 'edgeship[{extra}]'" if extra else "pip install --force-reinstall edgeship"
+    extra = EXTRA.get(package, "train")
+    checkout = resources.checkout()
+    return f"pip install '{checkout}[{extra}]'" if checkout else f"pip install 'edgeship[{extra}]'"
 
 
 def _version(package: str) -> str:

@@ -188,6 +188,11 @@ def _doubts(name: str, trainee: Trainee, tuned: Tuned, original: Any, order: Ord
         yield f"{name} left most of the model untouched: it worked on {share:.0%} of the weights"
     for layer, why in trainee.left.items():
         yield f"{name} left '{layer}': {why}"
+    if tuned.diverged is not None:
+        yield (
+            f"{name}: with learning rate {tuned.learning_rate:g} the loss was not finite in epoch {tuned.diverged}, "
+            "and training ended there: set [train] learning_rate lower"
+        )
     if tuned.best_epoch == 0:
         yield f"{name}: no epoch of fine-tuning was better than none; the weights are those before it"
     if order.recipe.train.learning_rate is None and all(loss is None for loss in tuned.probed.values()):

@@ -88,7 +88,7 @@ def judge(
     for name, ran in zip(names, (ours, theirs), strict=True):
         _check_finite(name, ran.outputs)
     scored = classes([array.shape for array in ours.outputs.values()])
-    metrics.check_labels(metric, labels, scored, where)
+    metrics.check(metric, labels, scored, where)
     try:
         before = metric.score(ours.outputs, labels, ours.outputs)
         after = metric.score(theirs.outputs, labels, ours.outputs)

@@ -16,6 +16,7 @@ from edgeship.artifact import Advice, LayerError
 from edgeship.report.app_program import program
 from edgeship.report.build_page import render
 from edgeship.report.charts import charts
+from edgeship.report.terminal import Terminal
 from edgeship.run import BuildRecord, Port, Quality, QuantizedShare, TrainingSummary
 from tests.sample_record import bare, record
 
@@ -123,7 +124,7 @@ def test_a_missed_budget_and_warnings_cannot_be_missed() -> None:
     quality = Quality("top1", 0.7624, 0.6331, 0.1293, 0.015, 10_000, False, False)
     text = Page(render(record(quality=quality, warnings=("most of the model was left untouched",)))).text
 
-    assert "Failed" in text and "Passed" not in text
+    assert "Missed the budget" in text and "Passed" not in text
     assert "Over the budget: a drop of 0.015 was allowed." in text
     assert text.index("most of the model was left untouched") < text.index("Size and quality")
 
@@ -133,7 +134,30 @@ def test_synthetic_inputs_are_said_at_the_top() -> None:
 
     assert "Synthetic inputs. No examples were given" in text
     assert "on 256 seeded random inputs" in text
+
+
+def test_without_a_budget_nothing_passed() -> None:
+    html = render(bare())
+    text = Page(html).text
+
+    assert "Built" in text and "Passed" not in text
+    assert 'class="verdict built"' in html
     assert "No budget was set, so nothing could fail." in text
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [(700, "1.4x smaller"), (1400, "1.4x larger"), (4000, "4.0x larger"), (950, "5.0 % smaller"), (1000, "unchanged")],
+)
+def test_the_page_and_the_terminal_tell_a_size_alike(
+    after: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record(size_bytes=after, reference_size_bytes=1000)
+    Terminal().build(made)
+
+    assert f"({words})" in capsys.readouterr().out
+    assert f", {words.replace('x', '\N{MULTIPLICATION SIGN}')}" in Page(render(made)).text
+
 
 
 def test_what_is_absent_is_said_or_left_out() -> None:

@@ -32,6 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("quantized",),
     ("flatbuffer", "out_folder"),
     ("store", "child", "model"),
+    ("scratch",),
     ("examples",),
     ("target", "recipe", "run", "progress", "tools"),
     ("artifact", "toml_file", "digest"),

@@ -118,16 +118,16 @@ def test_a_drop_above_zero_is_always_worse(name: str) -> None:
 )
 def test_labels_that_a_metric_cannot_use_are_refused(labels: Any, said: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        metrics.check_labels(metrics.find("top1"), labels, 10, "a.npz")
+        metrics.check(metrics.find("top1"), labels, 10, "a.npz")
     assert refusal.value.message.startswith("a.npz: ")
     assert said in refusal.value.message
 
 
 def test_labels_that_fit_and_metrics_that_need_none_pass() -> None:
-    metrics.check_labels(metrics.find("top1"), np.array([0, 9], np.uint8), 10, "a.npz")
-    metrics.check_labels(metrics.find("auc"), np.array([0, 1]), None, "a.npz")
+    metrics.check(metrics.find("top1"), np.array([0, 9], np.uint8), 10, "a.npz")
+    metrics.check(metrics.find("auc"), np.array([0, 1]), None, "a.npz")
     for name in ("agreement", "mse", "sqnr"):
-        metrics.check_labels(metrics.find(name), None, 10, "a.npz")
+        metrics.check(metrics.find(name), None, 10, "a.npz")
 
 
 @pytest.fixture

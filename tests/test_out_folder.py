@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -125,9 +124,17 @@ def test_checking_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_what_a_kill_left_beside_the_folder_is_swept(tmp_path: Path) -> None:
-    dead, alive = tmp_path / ".out.4194999.x", tmp_path / f".out.{os.getpid()}.x"
-    for left in (dead, alive, tmp_path / ".out.keep"):
-        left.mkdir()
+def test_folders_of_the_user_are_never_swept(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in (".out.2024.backup", ".out.4194999.x", ".edgeship-notes")]
+    for folder in theirs:
+        folder.mkdir()
+        (folder / "thesis.txt").touch()
     out_folder.write(tmp_path / "out", files("new"))
-    assert sorted(names(tmp_path)) == sorted([".out.keep", alive.name, "out"])
+    assert all((folder / "thesis.txt").exists() for folder in theirs)
+    assert sorted(names(tmp_path)) == sorted(["out", *(folder.name for folder in theirs)])
+
+
+def test_a_link_to_nowhere_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInput, match="gone, which is not there"):
+        out_folder.check_writable(tmp_path / "out", ("model.tflite",))

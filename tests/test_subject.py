@@ -42,7 +42,7 @@ def told(found: subject.Material) -> dict[str, list[str]]:
 
 def test_data_alone_is_split(tmp_path: Path, graph: Graph) -> None:
     found = subject.material(given(npz(tmp_path, 50)), graph, recipe=INT8, seed=0)
-    assert (found.calibration.count, found.evaluation.count, found.real_calibration) == (10, 40, True)
+    assert (found.calibration.count, found.evaluation.count, found.calibration.synthetic) == (10, 40, False)
     assert told(found) == {
         "warning": [],
         "note": ["10 of 50 examples were set apart for calibration and are left out of the evaluation"],
@@ -64,7 +64,6 @@ def test_nothing_given_is_made_up_and_warned_of_twice(graph: Graph) -> None:
     assert found.calibration.synthetic
     assert found.evaluation.synthetic
     assert found.calibration.sha256 != found.evaluation.sha256
-    assert not found.real_calibration
     assert len(told(found)["warning"]) == 2
     assert len(told(subject.material(given(), graph, recipe=recipe.read("float16"), seed=0))["warning"]) == 1
 
@@ -104,7 +103,7 @@ def test_the_models_own_calibration_stays_out_when_other_data_comes(tmp_path: Pa
             subject.given(own, None, npz(tmp_path, 6), None, None),
         )
     ]
-    assert counts == [(9, 8), (5, None), (None, 6)]
+    assert counts == [(9, 8), (5, None), (9, 6)]
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,17 @@ def _verdict(quality: Quality) -> dict[str, Any]:
     what = f"{quality.metric} {_quality(quality.reference, quality.metric)} → {_quality(quality.got, quality.metric)}"
     over = f"on {_count(quality.examples)} {'seeded random inputs' if quality.synthetic else 'examples'}"
     if quality.budget is None:
-        judged = "No budget was set, so nothing could fail."
+        kind, title, judged = "built", "Built", "No budget was set, so nothing could fail."
     elif quality.passed:
+        kind, title = "passed", "Passed"
         judged = f"Within the budget: a drop of {_number(quality.budget)} was allowed."
     else:
+        kind, title = "missed", "Missed the budget"
         judged = f"Over the budget: a drop of {_number(quality.budget)} was allowed."
     inside = all(0 <= value <= 1 for value in (quality.reference, quality.got))
     return {
-        "title": "Passed" if quality.passed else "Failed",
+        "kind": kind,
+        "title": title,
         "sentence": f"{what} {over}: {_drop(quality)}. {judged}",
         "drop": _drop(quality),
         "bars": quality.metric in _SHARES and inside,
@@ -314,10 +317,11 @@ def _change(after: float, before: float) -> str:
     """Return the change in words: a factor where it is large, else a percentage."""
     if not before or before == after:
         return "unchanged" if before == after else ""
-    if before >= 1.5 * after > 0:
-        return f"{before / after:.1f}{_TIMES} smaller"
-    share = 100 * abs(after - before) / before
-    return f"{share:.1f} % {'smaller' if after < before else 'larger'}"
+    word = "smaller" if after < before else "larger"
+    factor = max(before, after) / min(before, after) if after else 1
+    if factor >= 1.1:
+        return f"{factor:.1f}{_TIMES} {word}"
+    return f"{100 * abs(after - before) / before:.1f} % {word}"
 
 
 def _share(part: float, whole: float) -> float:

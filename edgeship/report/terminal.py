@@ -48,11 +48,11 @@ class Terminal:
     def build(self, made: BuildRecord) -> None:
         """Print a build: the verdict first, then what was gained and where it lies."""
         self.console.print(f"{_verdict(made.quality)} {escape(made.model)} for {made.target}, {escape(made.recipe)}")
-        ratio = made.reference_size_bytes / made.size_bytes
+        change = _change(made.size_bytes, made.reference_size_bytes)
         rows = [
             (
                 "size",
-                f"{size(made.reference_size_bytes)} → {size(made.size_bytes)} ({ratio:.1f}x smaller), gzip {size(made.gzip_bytes)}",
+                f"{size(made.reference_size_bytes)} → {size(made.size_bytes)} ({change}), gzip {size(made.gzip_bytes)}",
             ),
             ("quality", _quality(made.quality)),
             (
@@ -163,6 +163,14 @@ class Terminal:
         width = max(len(name) for name, _ in rows)
         for name, text in rows:
             self.console.print(f"  [dim]{name:<{width}}[/]  {escape(text)}")
+
+
+def _change(after: int, before: int) -> str:
+    """Return the change of a size in the words of the page: a factor where it is large, else a percentage."""
+    if after == before:
+        return "unchanged"
+    word, factor = ("smaller", before / after) if after < before else ("larger", after / before)
+    return f"{factor:.1f}x {word}" if factor >= 1.1 else f"{100 * abs(after - before) / before:.1f} % {word}"
 
 
 def _verdict(quality: Quality) -> str:
