@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from edgeship import advice, complexity, flatbuffer, metrics, out_folder, quantized, record, stages, subject, verify
 from edgeship import plan as plans
+from edgeship import recipe as recipes
+from edgeship import target as targets
 from edgeship.artifact import Advice
+from edgeship.errors import BadInput
 from edgeship.flatbuffer import Graph
 from edgeship.metrics import Metric
 from edgeship.plan import Order, Plan
@@ -42,6 +46,7 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
         heard.on_stage(_told(imported, _import_words(imported.facts)))
         reference = flatbuffer.read(store.path(imported.files[REFERENCE]))
         material = subject.material(plan.given, reference, recipe=plan.recipe, seed=order.seed)
+        plan = _left_as_it_is(plan, reference)
         metric = _metric(plan, reference, material)
         said = _tell_before(plan, imported, reference, material, heard)
         trained, compressed, artifact = _compress(context, plan, imported, reference, material)
@@ -85,6 +90,24 @@ def _compress(
     return trained, done, done.files[ARTIFACT]
 
 
+def _left_as_it_is(plan: Plan, reference: Graph) -> Plan:
+    """Return the plan for a file that is quantized already: with the recipe that it went through elsewhere.
+
+    Raises:
+        BadInput: the target refuses such files.
+    """
+    scheme = quantized.scheme(reference)
+    if scheme is None:
+        return plan
+    reason = targets.refusal(plan.target, (scheme,))
+    if reason is not None:
+        raise BadInput(
+            f"{plan.model.source}: is quantized already as {scheme}, which {plan.target.name} refuses: {reason}"
+        )
+    done = recipes.read(scheme).model_copy(update={"name": plan.recipe.name, "max_drop": plan.recipe.max_drop})
+    return replace(plan, recipe=done.model_copy(update={"summary": f"left as it is: quantized already as {scheme}"}))
+
+
 def _metric(plan: Plan, reference: Graph, material: Material) -> Metric:
     """Return what quality means here, having held the labels against it: before any long work."""
     classes = verify.classes(tuple(spec.shape for spec in reference.interface.outputs))
@@ -97,9 +120,10 @@ def _tell_before(
     plan: Plan, imported: Done[ImportFacts], reference: Graph, material: Material, heard: Listener
 ) -> tuple[Advice, ...]:
     """Say what the user should know before the long work starts."""
-    said = [*material.advice, *(Advice("note", note) for note in imported.facts.imported.notes)]
+    said = list(material.advice)
     how = quantized.already_quantized(reference)
     if how is None:
+        said += [Advice("note", note) for note in imported.facts.imported.notes]
         said += advice.before(reference, complexity.complexity(reference), plan.recipe, plan.target)
     else:
         text = f"{plan.model.source} is quantized already ({how}): recipe '{plan.recipe.name}' was not applied to it"
@@ -113,8 +137,6 @@ def _tell_after(
     plan: Plan, reference: Graph, graph: Graph, trained: Done[Trained] | None, heard: Listener
 ) -> tuple[Advice, ...]:
     """Say what the work came to: above all when the recipe left most of the model as it was."""
-    if quantized.already_quantized(reference):
-        return ()
     said = tuple(Advice("warning", text) for text in trained.facts.warnings) if trained else ()
     said += advice.after(graph, complexity.complexity(graph), plan.recipe, plan.target)
     for entry in said:
