@@ -64,12 +64,11 @@ def coverage(graph: Graph) -> Coverage:
 def weights(graph: Graph) -> list[Tensor]:
     """Return the constants that are weights: numbers a model learned, of two dimensions or more, each buffer once."""
     kinds = _SMALL_TYPES | {"float32"}
-    found = {
-        id(tensor.content): tensor
-        for tensor in reversed(graph.main.tensors)  # the first of those that share a buffer stays
-        if tensor.constant and len(tensor.shape) > 1 and tensor.elements > 1 and tensor.dtype in kinds
-    }
-    return list(reversed(found.values()))
+    found: dict[int, Tensor] = {}
+    for tensor in graph.main.tensors:
+        if tensor.constant and len(tensor.shape) > 1 and tensor.elements > 1 and tensor.dtype in kinds:
+            found.setdefault(id(tensor.content), tensor)
+    return list(found.values())
 
 
 def already_quantized(graph: Graph) -> str | None:

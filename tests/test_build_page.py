@@ -156,8 +156,7 @@ def test_the_page_and_the_terminal_tell_a_size_alike(
     Terminal().build(made)
 
     assert f"({words})" in capsys.readouterr().out
-    assert f", {words.replace('x', '\N{MULTIPLICATION SIGN}')}" in Page(render(made)).text
-
+    assert f", {words}" in Page(render(made)).text.replace("\N{MULTIPLICATION SIGN}", "x")
 
 
 def test_what_is_absent_is_said_or_left_out() -> None:

@@ -58,6 +58,23 @@ def test_a_folder_counts_names_and_contents(tmp_path: Path) -> None:
     assert len({first, *(folder(f"other{index}", files) for index, files in enumerate(others))}) == 5
 
 
+def test_linked_folders_count_and_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    (tmp_path / "model" / "config").write_text("c")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "w").write_text("1")
+    (tmp_path / "model" / "weights").symlink_to(tmp_path / "weights")
+    for loop in ("self", "inner/up", "inner/further"):
+        (tmp_path / "model" / loop).symlink_to(tmp_path if loop == "inner/further" else tmp_path / "model")
+    first = digest.of_path(tmp_path / "model")
+    (tmp_path / "weights" / "w").write_text("2")
+    assert digest.of_path(tmp_path / "model") != first
+    (tmp_path / "copy" / "weights").mkdir(parents=True)
+    (tmp_path / "copy" / "config").write_text("c")
+    (tmp_path / "copy" / "weights" / "w").write_text("1")
+    assert digest.of_path(tmp_path / "copy") == first
+
+
 def test_code_counts_every_module_that_it_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = tmp_path / "edgeship"
     (package / "inner").mkdir(parents=True)

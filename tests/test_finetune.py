@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,14 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship import recipe
-from edgeship.errors import BadInput
-from edgeship.finetune import plan, share_of_rate, split
+from edgeship.errors import BadInput, StageFailed
+from edgeship.finetune import Trainee, Tuned, _Course, plan, share_of_rate, split
 from edgeship.keras_layers import is_chosen
-from edgeship.lesson import Array, Material, check_labels, kind_of, metric_of
+from edgeship.lesson import Array, Lesson, Material, check_labels, kind_of, metric_of
 from edgeship.passes import TRAINING_ORDER, TRAINING_PASSES
 from edgeship.passes.cluster import with_even_extremes
 from edgeship.passes.prune import timetable
+from edgeship.progress import silent
 from edgeship.recipe import Pruning, Recipe, Training
+from edgeship.training import Order, _doubts
 
 
 def material(labels: Array | None = None, count: int = 6) -> Material:
@@ -96,6 +104,78 @@ def test_what_an_output_means() -> None:
 def test_labels_that_do_not_fit_are_refused(labels: Array, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         check_labels(material(labels), np.zeros((6, 3), np.float32))
+
+
+class Told(Lesson):
+    """A lesson whose numbers are written down: for each epoch its loss and the held-out loss and metric."""
+
+    def __init__(self, metric: str, start: tuple[float, float], *epochs: tuple[float, float, float]) -> None:
+        self.metric = metric
+        self.numbers = [(0.0, *start), *epochs]
+        self.epoch = 0
+
+    def step(self, index: Array, rate: float) -> float:
+        self.epoch += 1
+        return self.numbers[self.epoch][0]
+
+    def measure(self, index: Array) -> tuple[float, float]:
+        return self.numbers[self.epoch][1:]
+
+    def remember(self) -> list[Array]:
+        return [np.array(self.epoch)]
+
+    def restore(self, values: list[Array]) -> None:
+        self.epoch = int(values[0])
+
+
+def course(lesson: Told, trainee: Trainee | None = None) -> Tuned:
+    """Train by a told lesson, one step an epoch."""
+    options = Training(epochs=len(lesson.numbers) - 1, batch_size=4, min_epoch_steps=1, learning_rate=0.5)
+    part = np.arange(4)
+    return _Course(silent, trainee or Trainee(None, ("a",)), lesson, part, part, options, 0, "qat").run()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("metric", ["mse", "top1"])
+def test_training_ends_where_numbers_are_not_finite_and_the_best_epoch_stays(
+    bad: float, place: int, metric: str
+) -> None:
+    good = 0.1 if metric == "mse" else 0.9
+    spoilt = [0.0, 0.0, 0.0]
+    spoilt[place] = bad
+    lesson = Told(
+        metric, (0.5, 0.5), (0.4, 0.4, good), cast(tuple[float, float, float], tuple(spoilt)), (0.0, 0.0, 0.0)
+    )
+    tuned = course(lesson)
+    assert (tuned.best_epoch, tuned.best, tuned.diverged, len(tuned.history)) == (1, good, 2, 1)
+    assert lesson.epoch == 1
+    json.dumps(asdict(tuned), allow_nan=False)
+
+
+def test_training_that_diverges_at_once_leaves_the_start_or_the_end_of_the_schedule() -> None:
+    spoilt = (math.nan, math.nan, math.nan)
+    jumps: list[str] = []
+    sparse = Trainee(None, ("a",), jump_to_end=lambda: jumps.append("jump"), may_win=lambda steps: steps >= 2)
+    for trainee in (Trainee(None, ("a",)), sparse):
+        lesson = Told("mse", (0.5, 0.5), spoilt, spoilt)
+        tuned = course(lesson, trainee)
+        assert (tuned.best_epoch, tuned.best, tuned.diverged, tuned.history, lesson.epoch) == (0, 0.5, 1, (), 0)
+    assert len(jumps) == 2, "once to measure, once to stay"
+
+
+@pytest.mark.parametrize("start", [(math.nan, 0.5), (0.5, math.inf)])
+def test_a_start_that_is_not_finite_is_refused(start: tuple[float, float]) -> None:
+    with pytest.raises(StageFailed, match="qat: the loss on the held-out examples is not finite before any training"):
+        course(Told("mse", start, (0.1, 0.1, 0.1)))
+
+
+def test_the_user_is_told_of_training_that_diverged() -> None:
+    tuned = Tuned("mse", 0.5, (), 2, 0.1, steps=1, learning_rate=0.5, diverged=3)
+    order = Order(Path("m.h5"), Recipe(name="r"), Path("e.npz"), Path("o.tflite"), ("in",), ("out",))
+    said = [*_doubts("qat", Trainee(None, ("a",)), tuned, SimpleNamespace(layers=[]), order)]
+    (text,) = (text for text in said if "epoch 3" in text)
+    assert "learning rate 0.5" in text and text.endswith("set [train] learning_rate lower")
 
 
 def test_patterns_choose_layers() -> None:
