@@ -107,16 +107,27 @@ def read(path: Path) -> Examples:
     return Examples(arrays, None if labels is None else _as_classes(labels), groups, str(path), digest.of_file(path))
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def check_file(path: Path) -> None:
+    """Refuse, from its first bytes, what is no npz file.
+
+    Raises:
+        BadInput: the file is missing, a folder, unreadable, or something else.
+    """
     try:
         if not path.is_file():
             told = "a folder" if path.is_dir() else "no such file"
             raise BadInput(f"{path}: {told}", hint="an npz with one array per model input, or one called 'inputs'")
         with path.open("rb") as stream:
-            if stream.read(2) != b"PK":
-                raise BadInput(
-                    f"{path}: not an npz file", hint="write one with numpy.savez(file, inputs=..., labels=...)"
-                )
+            head = stream.read(2)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    if head != b"PK":
+        raise BadInput(f"{path}: not an npz file", hint="write one with numpy.savez(file, inputs=..., labels=...)")
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    check_file(path)
+    try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except _DAMAGE as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edgeship import advice, complexity, flatbuffer, metrics, out_folder, quantized, record, stages, subject, verify
@@ -38,34 +41,62 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
     """
     plan = plans.prepare(order)
     heard = listener or Listener()
+    own_code = ":" in (plan.order.metric or plan.recipe.metric or plan.model.metric or "") or bool(order.trust)
+    again = "--fresh" if order.fresh else "code of yours may have changed" if own_code else None
     with Store(home()) as store:
-        context = Context(store, plans.slot(plan), heard, order.fresh, order.seed)
-        imported = stages.import_model(
-            context, plan.model, plan.given.any, plan.given.preparation, dict(order.shapes), order.trust
-        )
-        heard.on_stage(_told(imported, _import_words(imported.facts)))
-        reference = flatbuffer.read(store.path(imported.files[REFERENCE]))
-        material = subject.material(plan.given, reference, recipe=plan.recipe, seed=order.seed)
-        plan = _left_as_it_is(plan, reference)
-        metric = _metric(plan, reference, material)
-        said = _tell_before(plan, imported, reference, material, heard)
-        trained, compressed, artifact = _compress(context, plan, imported, reference, material)
-        said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
-        feed = stages.Feeder(reference, material.preparation)
-        names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
-        judged = stages.verify_artifact(
-            context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
-        )
-        heard.on_stage(_told(judged, _verify_words(judged.facts)))
-        said += _tell_judged(judged.facts, heard)
-        built = record.Built(imported, trained, compressed, judged, artifact, material, said)
-        made = record.made(store, plan, built)
+        done = store.run(plans.step(plan), BuildRecord, partial(_build, store, plan, heard), again=again)
+        made = done.facts
+        if done.outcome == "cached":
+            made = record.repeated(made)
+            _tell_again(made, heard)
         page = build_page.render(made, compiled=home() / "templates").encode(errors="backslashreplace")
         manifest = record.as_bytes(record.manifest(made))
-        out_folder.write(
-            plan.out, {ARTIFACT: store.path(artifact), out_folder.MANIFEST: manifest, out_folder.REPORT: page}
-        )
+        artifact = store.path(made.sha256)
+        out_folder.write(plan.out, {ARTIFACT: artifact, out_folder.MANIFEST: manifest, out_folder.REPORT: page})
     return made
+
+
+def _build(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord:
+    """Run the path's stages, each from the cache if it can; leave the artifact in the folder."""
+    context = Context(store, plans.slot(plan), heard, plan.order.fresh, plan.order.seed)
+    given = plan.given()
+    imported = stages.import_model(
+        context, plan.model, given.any, given.preparation, dict(plan.order.shapes), plan.order.trust
+    )
+    facts = imported.facts
+    heard.on_stage(_told(imported, _import_words(facts.imported.checked_against, facts.relative_error)))
+    reference = flatbuffer.read(store.path(imported.files[REFERENCE]))
+    material = subject.material(given, reference, recipe=plan.recipe, seed=plan.order.seed)
+    plan = _left_as_it_is(plan, reference)
+    metric = _metric(plan, reference, material)
+    said = _tell_before(plan, imported, reference, material, heard)
+    trained, compressed, artifact = _compress(context, plan, imported, reference, material)
+    said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
+    feed = stages.Feeder(reference, material.preparation)
+    names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
+    judged = stages.verify_artifact(
+        context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
+    )
+    seen = judged.facts
+    heard.on_stage(_told(judged, _verify_words(seen.metric, seen.reference, seen.got, seen.examples)))
+    said += _tell_judged(judged.facts, heard)
+    shutil.copyfile(store.path(artifact), folder / ARTIFACT)
+    built = record.Built(imported, trained, compressed, judged, artifact, given, material, said)
+    return record.made(store, plan, built)
+
+
+def _tell_again(made: BuildRecord, heard: Listener) -> None:
+    """Say of an unchanged build what was said when it ran."""
+    for entry in made.advice:
+        heard.on_advice(entry)
+    check, share, quality = made.import_check, made.quantized, made.quality
+    words = {
+        "import": _import_words(check.checked_against, check.relative_error),
+        "quantize": _quantize_words(share.operators, share.of, share.weight_share),
+        "verify": _verify_words(quality.metric, quality.reference, quality.got, quality.examples),
+    }
+    for run in made.stages:
+        heard.on_stage(StageTold(run.stage, run.outcome, run.why, run.seconds, words.get(run.stage, "")))
 
 
 def _compress(
@@ -86,7 +117,7 @@ def _compress(
     done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed, str(plan.model.source))
     graph = flatbuffer.read(context.store.path(done.files[ARTIFACT]))
     found = quantized.coverage(graph)
-    heard.on_stage(_told(done, f"{found.operators} of {found.of} operations, {found.weight_share:.0%} of the weights"))
+    heard.on_stage(_told(done, _quantize_words(found.operators, found.of, found.weight_share)))
     return trained, done, done.files[ARTIFACT]
 
 
@@ -159,8 +190,12 @@ def _told(done: Done[Any], words: str) -> StageTold:
     return StageTold(done.stage, done.outcome, done.why, done.seconds, words)
 
 
-def _import_words(facts: ImportFacts) -> str:
-    return f"same outputs as {facts.imported.checked_against}: error {facts.relative_error:.1e} of their range"
+def _import_words(checked_against: str, relative_error: float) -> str:
+    return f"same outputs as {checked_against}: error {relative_error:.1e} of their range"
+
+
+def _quantize_words(operators: int, of: int, weight_share: float) -> str:
+    return f"{operators} of {of} operations, {weight_share:.0%} of the weights"
 
 
 def _training_words(facts: Trained) -> str:
@@ -171,5 +206,5 @@ def _training_words(facts: Trained) -> str:
     )
 
 
-def _verify_words(facts: Judged) -> str:
-    return f"{facts.metric} {facts.reference:.4g} to {facts.got:.4g} on {facts.examples:,} examples"
+def _verify_words(metric: str, reference: float, got: float, examples: int) -> str:
+    return f"{metric} {reference:.4g} to {got:.4g} on {examples:,} examples"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import metrics, out_folder, stages, subject, tools
+from pydantic import TypeAdapter
+
+from edgeship import digest, metrics, out_folder, stages, subject, tools
 from edgeship import model as models
 from edgeship import recipe as recipes
 from edgeship import target as targets
@@ -15,6 +18,7 @@ from edgeship.errors import BadInput
 from edgeship.importers import IMPORTERS, recognize
 from edgeship.model import Model
 from edgeship.recipe import Recipe
+from edgeship.store import Step
 from edgeship.target import Target
 
 
@@ -46,8 +50,17 @@ class Plan:
     model: Model
     target: Target
     recipe: Recipe
-    given: subject.Given
+    files: Mapping[str, Path]
     out: Path
+
+    def given(self) -> subject.Given:
+        """Read the examples.
+
+        Raises:
+            BadInput: a file cannot be used.
+        """
+        order = self.order
+        return subject.given(self.model, order.data, order.calibration, order.scale, order.offset)
 
 
 def prepare(order: Order) -> Plan:
@@ -75,9 +88,9 @@ def prepare(order: Order) -> Plan:
     _check_metrics(order, recipe, model)
     out = order.out or Path("build") / model.name / target.name / recipe.name
     out_folder.check_writable(out, (stages.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
-    found = subject.given(model, order.data, order.calibration, order.scale, order.offset)
+    files = subject.files(model, order.data, order.calibration)
     tools.versions((*IMPORTERS[importer].PACKAGES, *stages.packages(recipe)))
-    return Plan(order, model, target, recipe, found, out)
+    return Plan(order, model, target, recipe, files, out)
 
 
 def _check_metrics(order: Order, recipe: Recipe, model: Model) -> None:
@@ -120,6 +133,31 @@ def options(plan: Plan) -> dict[str, Any]:
     said = {name: value for name, value in vars(plan.order).items() if value not in (None, (), {})}
     said = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
     return {**said, "recipe_options": plan.recipe.model_dump(mode="json")}
+
+
+def step(plan: Plan) -> Step:
+    """Return what decides the whole build: nothing of it has to run when none of this changed."""
+    packages = {
+        *IMPORTERS[recognize(plan.model.source)].PACKAGES,
+        *stages.packages(plan.recipe),
+        "ai-edge-litert",
+        "numpy",
+    }
+    subject = replace(plan.model, data=None, calibration=None, source=Path())
+    return Step(
+        "build",
+        slot(plan),
+        inputs={"the model": plan.model.sha256, **{part: digest.of_file(path) for part, path in plan.files.items()}},
+        options={
+            **options(plan),
+            "source": str(plan.model.source),
+            "out": str(plan.out),
+            "model": json.loads(TypeAdapter(Model).dump_json(subject)),
+            "target": plan.target.model_dump(mode="json"),
+        },
+        tools=tools.versions(sorted(packages)),
+        code="edgeship.pipeline",
+    )
 
 
 def slot(plan: Plan) -> str:

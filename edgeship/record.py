@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgeship.quantized import Coverage
 from edgeship.run import BuildRecord, ImportCheck, Port, QuantizedShare, StageRun, TrainingSummary
 from edgeship.stages import ARTIFACT, REFERENCE, ImportFacts
 from edgeship.store import Done, Store
-from edgeship.subject import Material
+from edgeship.subject import Given, Material
 from edgeship.training import Trained
 from edgeship.verify import Judged
 
@@ -39,6 +39,7 @@ class Built:
     quantized: Done[Any] | None
     judged: Done[Judged]
     artifact: str
+    given: Given
     material: Material
     advice: tuple[Advice, ...]
 
@@ -75,6 +76,12 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
         training=_training_summary(built.trained), edgeship=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
+
+
+def repeated(made: BuildRecord) -> BuildRecord:
+    """Return the record of a build of which nothing had to run again."""
+    runs = tuple(replace(run, outcome="cached", why="unchanged") for run in made.stages)
+    return replace(made, stages=runs, made=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def manifest(record: BuildRecord) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def _training_summary(done: Done[Trained] | None) -> TrainingSummary | None:
 
 
 def _hashes(plan: Plan, built: Built) -> dict[str, str]:
-    given = {"data": plan.given.data, "calibration": plan.given.calibration}
+    given = {"data": built.given.data, "calibration": built.given.calibration}
     return {
         "model": plan.model.sha256,
         "reference": built.imported.files[REFERENCE],

@@ -42,6 +42,7 @@ class Step:
         inputs: what it reads → sha256.
         options: what it was told, as JSON values.
         tools: package → version of all that takes part.
+        code: the module whose source, and all that it imports, does the work.
     """
 
     stage: str
@@ -49,6 +50,7 @@ class Step:
     inputs: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    code: str = CODE
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """Return all that decides the result, in the words that `why` uses."""
@@ -56,7 +58,7 @@ class Step:
             "input": dict(self.inputs),
             "option": json.loads(json.dumps(dict(self.options))),
             "tool": dict(self.tools),
-            "code": {CODE: digest.of_code(CODE)},
+            "code": {self.code: digest.of_code(self.code)},
         }
 
 
@@ -159,7 +161,7 @@ class Store:
             for name in sorted({*now, *then}):
                 if now.get(name) != then.get(name):
                     changes.append(_change(kind, name, then.get(name), now.get(name)))
-        return "; ".join(changes) or "its stored result was gone"
+        return "; ".join(dict.fromkeys(changes)) or "its stored result was gone"
 
     def _remember(self, step: Step, identity: dict[str, Any]) -> None:
         write_whole(self.latest / _slot_name(step), _sealed(identity))

@@ -42,6 +42,32 @@ class Material:
     advice: tuple[Advice, ...]
 
 
+def files(model: Model, data: Path | None, calibration: Path | None) -> dict[str, Path]:
+    """Return the npz files that the command line or the model's own entry names: `data`, `calibration`, or neither.
+
+    The model's own calibration file is left out when the user brings other data: it may not belong with it.
+
+    Raises:
+        BadInput: a file is missing, or is no npz.
+    """
+    named = {"data": data or model.data, "calibration": calibration or (None if data else model.calibration)}
+    found = {part: path for part, path in named.items() if path is not None}
+    for path in found.values():
+        examples.check_file(path)
+    return found
+
+
+def preparation(
+    model: Model, scale: tuple[float, ...] | None, offset: tuple[float, ...] | None
+) -> dict[str, Preparation]:
+    """Return how stored values become what the model eats: as the command line says, else as the model's own entry."""
+    how = dict(model.preparation)
+    if scale is None and offset is None:
+        return how
+    limits = next((entry.range for entry in how.values()), None) if len(how) == 1 else None
+    return {EVERY_INPUT: Preparation(scale or (1.0,), offset or (0.0,), limits)}
+
+
 def given(
     model: Model,
     data: Path | None,
@@ -49,24 +75,13 @@ def given(
     scale: tuple[float, ...] | None,
     offset: tuple[float, ...] | None,
 ) -> Given:
-    """Read the examples that the command line or the model's own entry names.
-
-    The model's own calibration file is left out when the user brings other data: it may not belong with it.
+    """Read the examples.
 
     Raises:
         BadInput: a file cannot be used.
     """
-    judged = data or model.data
-    calibrating = calibration or (None if data else model.calibration)
-    how = dict(model.preparation)
-    if scale is not None or offset is not None:
-        limits = next((entry.range for entry in how.values()), None) if len(how) == 1 else None
-        how = {EVERY_INPUT: Preparation(scale or (1.0,), offset or (0.0,), limits)}
-    return Given(
-        examples.read(judged) if judged else None,
-        examples.read(calibrating) if calibrating else None,
-        how,
-    )
+    found = {part: examples.read(path) for part, path in files(model, data, calibration).items()}
+    return Given(found.get("data"), found.get("calibration"), preparation(model, scale, offset))
 
 
 def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Material:

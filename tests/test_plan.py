@@ -11,13 +11,11 @@ from edgeship import plan as plans
 from edgeship.errors import BadInput
 from edgeship.model import Model
 from edgeship.plan import Order, Plan
-from edgeship.subject import Given
 
 
 def made(order: Order, model: Model | None = None, recipe_name: str = "int8") -> Plan:
     subject = model or Model("m", Path("m.tflite"), "0" * 64)
-    nothing = Given(None, None, {})
-    return Plan(order, subject, target.read("rpi4"), recipe.read(recipe_name), nothing, Path("out"))
+    return Plan(order, subject, target.read("rpi4"), recipe.read(recipe_name), {}, Path("out"))
 
 
 def test_the_users_own_budget_holds_for_any_metric() -> None:
