@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from edgeship import flatbuffer, metrics, recipe, stages, subject, verify
 from edgeship import model as models
@@ -13,22 +11,15 @@ from edgeship.progress import Listener
 from edgeship.run import Comparison
 from edgeship.stages import REFERENCE, Context
 from edgeship.store import Store, home
+from edgeship.subject import Judging
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(Judging):
     """What the user asked to compare: `a` is the one that is right."""
 
     a: str
     b: str
-    data: Path | None = None
-    scale: tuple[float, ...] | None = None
-    offset: tuple[float, ...] | None = None
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    metric: str | None = None
-    max_drop: float | None = None
-    seed: int = 0
-    trust: tuple[str, ...] = ()
 
 
 def compare(question: Question, listener: Listener) -> Comparison:

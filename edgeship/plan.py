@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,18 @@ from edgeship.importers import IMPORTERS, recognize
 from edgeship.model import Model
 from edgeship.recipe import Recipe
 from edgeship.store import Step
+from edgeship.subject import Judging
 from edgeship.target import Target
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the user asked for; what is None was not said."""
+class Order(Judging):
+    """What the user asked to build; what is None was not said."""
 
     model: str
     target: str
     recipe: str | None = None
-    data: Path | None = None
     calibration: Path | None = None
-    scale: tuple[float, ...] | None = None
-    offset: tuple[float, ...] | None = None
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    metric: str | None = None
-    max_drop: float | None = None
-    seed: int = 0
-    trust: tuple[str, ...] = ()
     fresh: bool = False
     out: Path | None = None
 

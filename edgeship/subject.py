@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,20 @@ from edgeship.flatbuffer import Graph
 from edgeship.metrics import Metric
 from edgeship.model import Model
 from edgeship.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What the user may say of how two models are compared, in any command; what is None was not said."""
+
+    data: Path | None = None
+    scale: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metric: str | None = None
+    max_drop: float | None = None
+    seed: int = 0
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
