@@ -170,7 +170,7 @@ def build(
     ] = None,
 ) -> None:
     """Make a smaller model for a target, and prove that it is the same one."""
-    from edgeship import pipeline, record
+    from edgeship import manifest, pipeline
 
     order = pipeline.Order(
         model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
@@ -180,7 +180,7 @@ def build(
     screen: Front = context.obj
     with screen.listening() as listener:
         made = pipeline.build(order, listener)
-    screen.show(record.contract(made), lambda terminal: terminal.build(made))
+    screen.show(manifest.contract(made), lambda terminal: terminal.build(made))
     _leave(made.quality.passed)
 
 

@@ -13,7 +13,7 @@ from edgeship import scratch
 from edgeship.errors import BadInput
 from edgeship.store import no_space_named, write_whole
 
-MANIFEST, REPORT = "manifest.json", "report.html"
+ARTIFACT, MANIFEST, REPORT = "model.tflite", "manifest.json", "report.html"
 UNFINISHED = b'{"edgeship": "unfinished"}\n'
 _AT_FDCWD, _EXCHANGE = -100, 2
 

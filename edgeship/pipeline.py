@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from edgeship import advice, complexity, flatbuffer, metrics, out_folder, quantized, record, stages, subject, verify
+from edgeship import manifest, out_folder, wording
 from edgeship import plan as plans
-from edgeship import recipe as recipes
-from edgeship import target as targets
-from edgeship.artifact import Advice
-from edgeship.errors import BadInput
-from edgeship.flatbuffer import Graph
-from edgeship.metrics import Metric
+from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
 from edgeship.plan import Order, Plan
 from edgeship.progress import Listener, StageTold
 from edgeship.report import build_page
 from edgeship.run import BuildRecord
-from edgeship.stages import ARTIFACT, REFERENCE, TRAINED, Context, ImportFacts
-from edgeship.store import Done, Store, home
-from edgeship.subject import Material
-from edgeship.training import Trained
-from edgeship.verify import Judged
+from edgeship.store import Store, home
 
 __all__ = ["Order", "build"]
 
@@ -44,45 +32,23 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
     own_code = ":" in (plan.order.metric or plan.recipe.metric or plan.model.metric or "") or bool(order.trust)
     again = "--fresh" if order.fresh else "code of yours may have changed" if own_code else None
     with Store(home()) as store:
-        done = store.run(plans.step(plan), BuildRecord, partial(_build, store, plan, heard), again=again)
+        done = store.run(plans.step(plan), BuildRecord, partial(_walk, store, plan, heard), again=again)
         made = done.facts
         if done.outcome == "cached":
-            made = record.repeated(made)
+            made = manifest.repeated(made)
             _tell_again(made, heard)
         page = build_page.render(made, compiled=home() / "templates").encode(errors="backslashreplace")
-        manifest = record.as_bytes(record.manifest(made))
+        table = manifest.as_bytes(manifest.manifest(made))
         artifact = store.path(made.sha256)
-        out_folder.write(plan.out, {ARTIFACT: artifact, out_folder.MANIFEST: manifest, out_folder.REPORT: page})
+        out_folder.write(plan.out, {ARTIFACT: artifact, MANIFEST: table, REPORT: page})
     return made
 
 
-def _build(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord:
-    """Run the path's stages, each from the cache if it can; leave the artifact in the folder."""
-    context = Context(store, plans.slot(plan), heard, plan.order.fresh, plan.order.seed)
-    given = plan.given()
-    imported = stages.import_model(
-        context, plan.model, given.any, given.preparation, dict(plan.order.shapes), plan.order.trust
-    )
-    facts = imported.facts
-    heard.on_stage(_told(imported, _import_words(facts.imported.checked_against, facts.relative_error)))
-    reference = flatbuffer.read(store.path(imported.files[REFERENCE]))
-    material = subject.material(given, reference, recipe=plan.recipe, seed=plan.order.seed)
-    plan = _left_as_it_is(plan, reference)
-    metric = _metric(plan, reference, material)
-    said = _tell_before(plan, imported, reference, material, heard)
-    trained, compressed, artifact = _compress(context, plan, imported, reference, material)
-    said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
-    feed = stages.Feeder(reference, material.preparation)
-    names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
-    judged = stages.verify_artifact(
-        context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
-    )
-    seen = judged.facts
-    heard.on_stage(_told(judged, _verify_words(seen.metric, seen.reference, seen.got, seen.examples)))
-    said += _tell_judged(judged.facts, heard)
-    shutil.copyfile(store.path(artifact), folder / ARTIFACT)
-    built = record.Built(imported, trained, compressed, judged, artifact, given, material, said)
-    return record.made(store, plan, built)
+def _walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord:
+    """Run the stages; what they need is loaded only now, for a build of which nothing changed needs none of it."""
+    from edgeship import path
+
+    return path.walk(store, plan, heard, folder)
 
 
 def _tell_again(made: BuildRecord, heard: Listener) -> None:
@@ -91,120 +57,9 @@ def _tell_again(made: BuildRecord, heard: Listener) -> None:
         heard.on_advice(entry)
     check, share, quality = made.import_check, made.quantized, made.quality
     words = {
-        "import": _import_words(check.checked_against, check.relative_error),
-        "quantize": _quantize_words(share.operators, share.of, share.weight_share),
-        "verify": _verify_words(quality.metric, quality.reference, quality.got, quality.examples),
+        "import": wording.imported(check.checked_against, check.relative_error),
+        "quantize": wording.quantized(share.operators, share.of, share.weight_share),
+        "verify": wording.verified(quality.metric, quality.reference, quality.got, quality.examples),
     }
     for run in made.stages:
         heard.on_stage(StageTold(run.stage, run.outcome, run.why, run.seconds, words.get(run.stage, "")))
-
-
-def _compress(
-    context: Context, plan: Plan, imported: Done[ImportFacts], reference: Graph, material: Material
-) -> tuple[Done[Trained] | None, Done[Any] | None, str]:
-    """Run the training passes and the quantization that the recipe names; return their results and the artifact."""
-    source, trained = imported.files[REFERENCE], None
-    if quantized.already_quantized(reference):
-        return None, None, source
-    feed = stages.Feeder(reference, material.preparation)
-    heard = context.listener
-    if plan.recipe.trains:
-        trained = stages.train(context, plan.model, imported, plan.recipe, material.calibration, feed, plan.order.trust)
-        heard.on_stage(_told(trained, _training_words(trained.facts)))
-        source = trained.files[TRAINED]
-    if plan.recipe.qat:
-        return trained, None, source
-    done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed, str(plan.model.source))
-    graph = flatbuffer.read(context.store.path(done.files[ARTIFACT]))
-    found = quantized.coverage(graph)
-    heard.on_stage(_told(done, _quantize_words(found.operators, found.of, found.weight_share)))
-    return trained, done, done.files[ARTIFACT]
-
-
-def _left_as_it_is(plan: Plan, reference: Graph) -> Plan:
-    """Return the plan for a file that is quantized already: with the recipe that it went through elsewhere.
-
-    Raises:
-        BadInput: the target refuses such files.
-    """
-    scheme = quantized.scheme(reference)
-    if scheme is None:
-        return plan
-    reason = targets.refusal(plan.target, (scheme,))
-    if reason is not None:
-        raise BadInput(
-            f"{plan.model.source}: is quantized already as {scheme}, which {plan.target.name} refuses: {reason}"
-        )
-    done = recipes.read(scheme).model_copy(update={"name": plan.recipe.name, "max_drop": plan.recipe.max_drop})
-    return replace(plan, recipe=done.model_copy(update={"summary": f"left as it is: quantized already as {scheme}"}))
-
-
-def _metric(plan: Plan, reference: Graph, material: Material) -> Metric:
-    """Return what quality means here, having held the labels against it: before any long work."""
-    classes = verify.classes(tuple(spec.shape for spec in reference.interface.outputs))
-    metric = subject.metric_for(plan.order.metric, plan.recipe, plan.model, material.evaluation, classes)
-    metrics.check(metric, material.evaluation.labels, classes, material.evaluation.origin)
-    return metric
-
-
-def _tell_before(
-    plan: Plan, imported: Done[ImportFacts], reference: Graph, material: Material, heard: Listener
-) -> tuple[Advice, ...]:
-    """Say what the user should know before the long work starts."""
-    said = list(material.advice)
-    how = quantized.already_quantized(reference)
-    if how is None:
-        said += [Advice("note", note) for note in imported.facts.imported.notes]
-        said += advice.before(reference, complexity.complexity(reference), plan.recipe, plan.target)
-    else:
-        text = f"{plan.model.source} is quantized already ({how}): recipe '{plan.recipe.name}' was not applied to it"
-        said.append(Advice("warning", text))
-    for entry in said:
-        heard.on_advice(entry)
-    return tuple(said)
-
-
-def _tell_after(
-    plan: Plan, reference: Graph, graph: Graph, trained: Done[Trained] | None, heard: Listener
-) -> tuple[Advice, ...]:
-    """Say what the work came to: above all when the recipe left most of the model as it was."""
-    said = tuple(Advice("warning", text) for text in trained.facts.warnings) if trained else ()
-    said += advice.after(graph, complexity.complexity(graph), plan.recipe, plan.target)
-    for entry in said:
-        heard.on_advice(entry)
-    return said
-
-
-def _tell_judged(facts: Judged, heard: Listener) -> tuple[Advice, ...]:
-    """Warn when the examples cannot tell one model from another."""
-    if facts.classes_seen != 1 or facts.examples == 1:
-        return ()
-    text = (
-        f"the reference gives one and the same class for all {facts.examples} examples: {facts.metric} says little here"
-    )
-    heard.on_advice(Advice("warning", text))
-    return (Advice("warning", text),)
-
-
-def _told(done: Done[Any], words: str) -> StageTold:
-    return StageTold(done.stage, done.outcome, done.why, done.seconds, words)
-
-
-def _import_words(checked_against: str, relative_error: float) -> str:
-    return f"same outputs as {checked_against}: error {relative_error:.1e} of their range"
-
-
-def _quantize_words(operators: int, of: int, weight_share: float) -> str:
-    return f"{operators} of {of} operations, {weight_share:.0%} of the weights"
-
-
-def _training_words(facts: Trained) -> str:
-    """Say of each technique which epoch was kept, and what the held-out part thought of it."""
-    return "; ".join(
-        f"{name}: epoch {tuned.best_epoch} of {len(tuned.history)} kept, held-out {tuned.metric} {tuned.best:.4g}"
-        for name, tuned in facts.tuned.items()
-    )
-
-
-def _verify_words(metric: str, reference: float, got: float, examples: int) -> str:
-    return f"{metric} {reference:.4g} to {got:.4g} on {examples:,} examples"

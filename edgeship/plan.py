@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from edgeship import digest, metrics, out_folder, stages, subject, tools
+from edgeship import digest, metrics, out_folder, subject, tools
 from edgeship import model as models
 from edgeship import recipe as recipes
 from edgeship import target as targets
@@ -80,9 +80,9 @@ def prepare(order: Order) -> Plan:
         )
     _check_metrics(order, recipe, model)
     out = order.out or Path("build") / model.name / target.name / recipe.name
-    out_folder.check_writable(out, (stages.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
+    out_folder.check_writable(out, (out_folder.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
     files = subject.files(model, order.data, order.calibration)
-    tools.versions((*IMPORTERS[importer].PACKAGES, *stages.packages(recipe)))
+    tools.versions((*IMPORTERS[importer].PACKAGES, *_packages(recipe)))
     return Plan(order, model, target, recipe, files, out)
 
 
@@ -128,11 +128,17 @@ def options(plan: Plan) -> dict[str, Any]:
     return {**said, "recipe_options": plan.recipe.model_dump(mode="json")}
 
 
+def _packages(recipe: Recipe) -> tuple[str, ...]:
+    """Return the packages that a recipe's passes need."""
+    quantizes = recipe.quantize.scheme != "float32" and not recipe.qat
+    return (*(tools.TRAINING if recipe.trains else ()), *(tools.QUANTIZING if quantizes else ()))
+
+
 def step(plan: Plan) -> Step:
     """Return what decides the whole build: nothing of it has to run when none of this changed."""
     packages = {
         *IMPORTERS[recognize(plan.model.source)].PACKAGES,
-        *stages.packages(plan.recipe),
+        *_packages(plan.recipe),
         "ai-edge-litert",
         "numpy",
     }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,21 +12,15 @@ from edgeship import __version__, complexity, flatbuffer, quantized, verify
 from edgeship.artifact import Advice, TensorSpec
 from edgeship.examples import Preparation, preparation_of
 from edgeship.flatbuffer import Graph
-from edgeship.out_folder import MANIFEST, REPORT
+from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
 from edgeship.plan import Plan, budget, options
 from edgeship.quantized import Coverage
 from edgeship.run import BuildRecord, ImportCheck, Port, QuantizedShare, StageRun, TrainingSummary
-from edgeship.stages import ARTIFACT, REFERENCE, ImportFacts
+from edgeship.stages import REFERENCE, ImportFacts
 from edgeship.store import Done, Store
 from edgeship.subject import Given, Material
 from edgeship.training import Trained
 from edgeship.verify import Judged
-
-# The keys of `edgeship build --json`, in the contract's order; the manifest holds the rest too.
-CONTRACT = (
-    "artifact", "sha256", "target", "recipe", "size_bytes", "gzip_bytes", "reference_size_bytes", "quality", "import",
-    "stages", "quantized", "sparsity", "warnings", "manifest", "report",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,31 +69,6 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
         training=_training_summary(built.trained), edgeship=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-
-
-def repeated(made: BuildRecord) -> BuildRecord:
-    """Return the record of a build of which nothing had to run again."""
-    runs = tuple(replace(run, outcome="cached", why="unchanged") for run in made.stages)
-    return replace(made, stages=runs, made=datetime.now(UTC).isoformat(timespec="seconds"))
-
-
-def manifest(record: BuildRecord) -> dict[str, Any]:
-    """Return the whole record as JSON values, the contract's keys first."""
-    table = asdict(record)
-    table["import"] = table.pop("import_check")
-    return {key: table[key] for key in (*CONTRACT, *(key for key in table if key not in CONTRACT))}
-
-
-def contract(record: BuildRecord) -> dict[str, Any]:
-    """Return what `--json` prints."""
-    table = manifest(record)
-    return {key: table[key] for key in CONTRACT}
-
-
-def as_bytes(table: Mapping[str, Any]) -> bytes:
-    """Return JSON text a person can read; a number that is not finite would be no JSON and raises ValueError."""
-    text = json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode(errors="backslashreplace")  # a path that is no UTF-8: JSON escapes its bytes in the same way
 
 
 def _gzip_bytes(content: bytes) -> int:

@@ -22,6 +22,7 @@ from edgeship.importers import IMPORTERS, Imported, Request, recognize
 from edgeship.interpret import Job
 from edgeship.metrics import Metric
 from edgeship.model import Model
+from edgeship.out_folder import ARTIFACT
 from edgeship.passes import quantize
 from edgeship.passes.quantize import Quantized
 from edgeship.progress import Listener
@@ -30,7 +31,7 @@ from edgeship.store import Done, Step, Store
 from edgeship.training import Trained
 from edgeship.verify import Judged
 
-REFERENCE, TRAINED, ARTIFACT = "reference.tflite", "trained.tflite", "model.tflite"
+REFERENCE, TRAINED = "reference.tflite", "trained.tflite"
 IMPORT_TIMEOUT_S = 900.0
 CHECKED = 8
 # Two sets of integer kernels round differently in every layer; a float file's must agree to verify.TOLERANCE.
@@ -174,7 +175,7 @@ def train(
     trust: tuple[str, ...],
 ) -> Done[Trained]:
     """Run the recipe's training passes, the source model itself as teacher."""
-    packages = {**tools.versions(training.PACKAGES), **dict(reference.tools)}
+    packages = {**tools.versions(tools.TRAINING), **dict(reference.tools)}
     imported = reference.facts.imported
     step = Step(
         "train",
@@ -216,7 +217,7 @@ def quantize_file(
         context.slot,
         inputs={"the float model": source, **({"the calibration data": needed.sha256} if needed is not None else {})},
         options={**options.model_dump(mode="json"), **({"preparation": feed.options()} if needed is not None else {})},
-        tools=tools.versions(quantize.PACKAGES),
+        tools=tools.versions(tools.QUANTIZING),
     )
 
     def work(folder: Path) -> Quantized:
@@ -273,13 +274,6 @@ def verify_artifact(
             )
 
     return context.store.run(step, Judged, work, again=again)
-
-
-def packages(recipe: Recipe) -> tuple[str, ...]:
-    """Return the packages that a recipe's passes need."""
-    needed = training.PACKAGES if recipe.trains else ()
-    quantizes = recipe.quantize.scheme != "float32" and not recipe.qat
-    return (*needed, *(quantize.PACKAGES if quantizes else ()))
 
 
 @contextlib.contextmanager

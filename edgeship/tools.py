@@ -17,6 +17,10 @@ EXTRA: Mapping[str, str] = {
     "tf-keras": "train",
 }
 
+# What the two kinds of passes run on; their versions are part of each result's cache key.
+QUANTIZING = ("litert-quantizer", "ai-edge-litert", "numpy")
+TRAINING = ("tensorflow", "tf-keras", "keras", "tensorflow-model-optimization", "numpy")
+
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the installed version of each package.

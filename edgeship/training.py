@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship import keras_file, tf_convert
+from edgeship import keras_file, tf_convert, tools
 from edgeship.bridge import bridge
 from edgeship.errors import BadInput, StageFailed, near_miss
 from edgeship.finetune import Trainee, Tuned, finetune, plan, split
@@ -21,7 +20,6 @@ from edgeship.passes import TRAINING_ORDER, TRAINING_PASSES
 from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Recipe
 
-PACKAGES = ("tensorflow", "tf-keras", "keras", "tensorflow-model-optimization")
 CALIBRATION_LIMIT = 1024
 MOST = 0.5  # of all kernel weights: a technique that works on less leaves most of the model untouched
 
@@ -119,7 +117,7 @@ def train(on_progress: OnProgress, order: Order) -> Trained:
         bridge_error=bridged.relative_error,
         seconds=round(time.monotonic() - began, 3),
         warnings=tuple(warnings),
-        tools={package: importlib.metadata.version(package) for package in PACKAGES},
+        tools=tools.versions(tools.TRAINING),
     )
 
 

@@ -21,7 +21,6 @@ from edgeship.recipe import Quantization
 
 SUMMARY = "post-training quantization of the flatbuffer"
 SIGNATURE = "serving_default"
-PACKAGES = ("litert-quantizer", "ai-edge-litert", "numpy")
 
 
 @dataclass(frozen=True)

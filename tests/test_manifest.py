@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from edgeship import record
+from edgeship import manifest
 from edgeship.run import BuildRecord
 from tests import sample_record
 
 
 def test_json_is_the_contracts_keys_in_its_order() -> None:
-    table = record.contract(sample_record.record())
-    assert tuple(table) == record.CONTRACT
+    table = manifest.contract(sample_record.record())
+    assert tuple(table) == manifest.CONTRACT
     assert set(table["quality"]) >= {
         "metric", "reference", "got", "drop", "budget", "examples", "synthetic", "passed",
     }  # fmt: skip
@@ -25,7 +25,7 @@ def test_json_is_the_contracts_keys_in_its_order() -> None:
 
 def test_the_manifest_is_the_same_and_more() -> None:
     made = sample_record.record()
-    table, whole = record.contract(made), record.manifest(made)
+    table, whole = manifest.contract(made), manifest.manifest(made)
     assert {key: whole[key] for key in table} == table
     assert tuple(whole)[: len(table)] == tuple(table)
     assert set(whole) - set(table) >= {"input_hashes", "options", "layers", "inputs", "outputs", "labels"}
@@ -34,16 +34,16 @@ def test_the_manifest_is_the_same_and_more() -> None:
 
 
 def test_its_text_is_json_that_reads_back() -> None:
-    whole = record.manifest(sample_record.record())
-    assert json.loads(record.as_bytes(whole)) == json.loads(json.dumps(whole))
+    whole = manifest.manifest(sample_record.record())
+    assert json.loads(manifest.as_bytes(whole)) == json.loads(json.dumps(whole))
 
 
 def test_a_path_that_is_no_utf8_is_still_json() -> None:
     made = sample_record.record(artifact="caf\udce9/ü/model.tflite")
-    text = record.as_bytes(record.manifest(made))
+    text = manifest.as_bytes(manifest.manifest(made))
     assert json.loads(text.decode("utf-8"))["artifact"] == "caf\udce9/ü/model.tflite"
 
 
 def test_what_is_no_number_is_no_json() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        record.as_bytes(record.manifest(sample_record.record(sparsity=float("nan"))))
+        manifest.as_bytes(manifest.manifest(sample_record.record(sparsity=float("nan"))))
