@@ -263,10 +263,12 @@ class Pruned:
 
 def home() -> Path:
     """Return `$EDGESHIP_HOME`, else the platform's user data folder."""
+    named = os.environ.get("EDGESHIP_HOME")
+    if named:
+        return Path(named)
     import platformdirs
 
-    named = os.environ.get("EDGESHIP_HOME")
-    return Path(named) if named else Path(platformdirs.user_data_dir("edgeship"))
+    return Path(platformdirs.user_data_dir("edgeship"))
 
 
 def write_whole(path: Path, content: bytes) -> None:
