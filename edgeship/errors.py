@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class EdgeshipError(Exception):
@@ -52,10 +52,38 @@ class StageFailed(EdgeshipError):
     exit_code = 5
 
 
+Fault = Literal[
+    "unreachable",  # nothing answers at its address
+    "lost",  # it answered, and then the connection broke
+    "rebooted",  # it came back with another boot id
+    "auth",  # our key or authorization is not taken
+    "host-key",  # who answers is not known, or not who it was
+    "busy",  # somebody else measures on it
+    "full",  # no space for what has to go there
+    "killed",  # its kernel ended our process, mostly for memory
+    "timeout",  # a command there took longer than it may
+    "missing",  # it lacks something: Python, a runtime, a program
+    "mismatch",  # it is not what its entry says
+    "failed",  # a command there failed for another reason
+]
+PASSING: frozenset[Fault] = frozenset({"unreachable", "lost", "rebooted"})  # a second try may succeed
+
+
 class DeviceFault(EdgeshipError):
-    """A device is unreachable, busy, full, or not what its entry says."""
+    """A device is unreachable, busy, full, or not what its entry says; `fault` says which, in one word."""
 
     exit_code = 6
+
+    def __init__(self, message: str, *, fault: Fault, hint: str | None = None, log: Path | None = None) -> None:
+        super().__init__(message, hint=hint, log=log)
+        self.fault: Fault = fault
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_fault, (self.message, self.fault, self.hint, self.log))
+
+
+def _rebuild_fault(message: str, fault: Fault, hint: str | None, log: Path | None) -> DeviceFault:
+    return DeviceFault(message, fault=fault, hint=hint, log=log)
 
 
 class VerdictNegative(EdgeshipError):
