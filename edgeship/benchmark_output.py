@@ -1,0 +1,319 @@
+"""Reads what TFLite's benchmark_model prints and writes: three text dialects, and its result file.
+
+The dialects, by their last line: "Average inference timings in us" (until 2020), "Inference timings in us" (since), and
+the "BENCHMARK RESULTS" block in milliseconds of LiteRT's own build. All print a `count=` line for the warm-up and one
+for the timed run, in whole microseconds; that line is taken before the rounded summaries.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Dialect = Literal["average", "inference", "results"]
+_NUMBER = r"[-+\d.]+(?:e[-+]?\d+)?"
+_COUNT = re.compile(r"(?<!\() *\bcount=(\d+)(.*)")
+_FIELD = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=({_NUMBER})")
+_UNCONSUMED = re.compile(r"Unconsumed cmdline flags:(.*)")
+_SESSION = re.compile(rf"Initialized session in ({_NUMBER})ms")
+_INFERENCE = re.compile(
+    rf"Inference timings in us: Init: ({_NUMBER}), First inference: ({_NUMBER}), "
+    rf"Warmup \(avg\): ({_NUMBER}), Inference \(avg\): ({_NUMBER})"
+)
+_AVERAGE = re.compile(
+    rf"Average inference timings in us: Warmup: ({_NUMBER}), (?:Init: ({_NUMBER}), )?(?:Inference|no stats): ({_NUMBER})"
+)
+_RESULT = re.compile(
+    rf"(Model initialization|Warmup \((?:first|avg)\)|Inference \(\w+\)):\s+({_NUMBER})(?: ms)?(?: \((\d+) runs\))?"
+)
+_APPLIED = re.compile(r"Explicitly applied (.+?) delegate, and the model graph will be (completely|partially)")
+_NOT_USED = re.compile(r"Though (.+?) delegate is explicitly applied, the model graph will not be executed")
+_REPLACING = re.compile(
+    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \((.+?)\) node, yielding (\d+) part"
+)
+_ON_CPU = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+)")
+_XNNPACK = re.compile(r"Created TensorFlow Lite XNNPACK delegate for CPU")
+_NO_GPU = re.compile(r"GPU acceleration is unsupported on this platform")
+_COMPLAINT = re.compile(
+    r"ERROR: *(.+)|(Failed to .+|.*Please specify .+|.* should be .+|.*CANNOT LINK .+|.*error while loading .+)"
+)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One `count=` line, in milliseconds. Percentiles are None in builds that print none."""
+
+    runs: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    std_ms: float
+    first_ms: float
+    p5_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """What one delegate took: `replaced` of `of` nodes in `partitions` pieces, as far as the tool says so."""
+
+    name: str
+    extent: Literal["all", "part", "none"] | None
+    replaced: int | None = None
+    of: int | None = None
+    partitions: int | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """Everything read from the text of one run; what it does not say is None or empty.
+
+    Attributes:
+        rounded: the timed run is known only from the block that rounds to 0.01 ms.
+        unconsumed: names of flags that the tool did not know, without dashes.
+        on_cpu: operations that a GPU delegate left to the CPU.
+    """
+
+    dialect: Dialect | None
+    init_ms: float | None
+    first_ms: float | None
+    warmup: Runs | None
+    timed: Runs | None
+    rounded: bool
+    unconsumed: tuple[str, ...]
+    delegations: tuple[Delegation, ...]
+    on_cpu: int | None
+    gpu_unsupported: bool
+    complaint: str | None
+
+
+def read(text: str) -> Output:
+    """Return what a run of benchmark_model said, in whichever dialect, also with a logcat's prefixes."""
+    counts = [found for line in text.splitlines() if (found := _count(line))]
+    inference, average = _INFERENCE.search(text), _AVERAGE.search(text)
+    block = _block(text)
+    warmup = counts[0] if counts else None
+    timed = counts[1] if len(counts) > 1 else _timed_of(block)
+    on_cpu = _ON_CPU.search(text)
+    return Output(
+        dialect="results" if block else "inference" if inference else "average" if average else None,
+        init_ms=_init_ms(text, inference, average, block),
+        first_ms=_first_ms(inference, warmup, block),
+        warmup=warmup,
+        timed=timed,
+        rounded=len(counts) < 2 and timed is not None,
+        unconsumed=_unconsumed(text),
+        delegations=_delegations(text),
+        on_cpu=int(on_cpu[2]) if on_cpu else None,
+        gpu_unsupported=_NO_GPU.search(text) is not None,
+        complaint=_complaint(text),
+    )
+
+
+def _count(line: str) -> Runs | None:
+    found = _COUNT.search(line)
+    if found is None or "Timings (" in line or "Memory (" in line or int(found[1]) == 0:
+        return None
+    said = {name: float(value) / 1000 for name, value in _FIELD.findall(found[2])}
+    only = said.get("curr", 0.0)  # equal values, or a single one, are printed as `curr` alone
+    return Runs(
+        runs=int(found[1]),
+        mean_ms=said.get("avg", only),
+        min_ms=said.get("min", only),
+        max_ms=said.get("max", only),
+        std_ms=said.get("std", 0.0),
+        first_ms=said.get("first", only),
+        p5_ms=said.get("p5"),
+        p50_ms=said.get("median", only if "avg" not in said else None),
+        p95_ms=said.get("p95"),
+    )
+
+
+def _block(text: str) -> dict[str, tuple[float, int | None]]:
+    """Return the lines of the BENCHMARK RESULTS block: label → milliseconds and runs."""
+    _, mark, after = text.partition("BENCHMARK RESULTS ==")
+    if not mark:
+        return {}
+    return {label: (float(value), int(runs) if runs else None) for label, value, runs in _RESULT.findall(after)}
+
+
+def _timed_of(block: Mapping[str, tuple[float, int | None]]) -> Runs | None:
+    if "Inference (avg)" not in block:
+        return None
+    mean, runs = block["Inference (avg)"]
+
+    def value(name: str) -> float:
+        return block.get(f"Inference ({name})", (mean, None))[0]
+
+    spread = block.get("Inference (std)", (0.0, None))[0]
+    return Runs(runs or 1, mean, value("min"), value("max"), spread, mean)
+
+
+def _init_ms(
+    text: str,
+    inference: re.Match[str] | None,
+    average: re.Match[str] | None,
+    block: Mapping[str, tuple[float, int | None]],
+) -> float | None:
+    if inference:
+        return float(inference[1]) / 1000
+    if found := _SESSION.search(text):
+        return float(found[1])
+    if average and average[2]:
+        return float(average[2]) / 1000
+    return block["Model initialization"][0] if "Model initialization" in block else None
+
+
+def _first_ms(
+    inference: re.Match[str] | None, warmup: Runs | None, block: Mapping[str, tuple[float, int | None]]
+) -> float | None:
+    if warmup:
+        return warmup.first_ms
+    if inference:
+        return float(inference[2]) / 1000
+    return block["Warmup (first)"][0] if "Warmup (first)" in block else None
+
+
+def _unconsumed(text: str) -> tuple[str, ...]:
+    words = [word for line in _UNCONSUMED.findall(text) for word in line.split()]
+    return tuple(word.lstrip("-").partition("=")[0] for word in words if word.startswith("-"))
+
+
+def _complaint(text: str) -> str | None:
+    """Return the last line in which it said what went wrong."""
+    found = [match[1] or match[2] for line in text.splitlines() if (match := _COMPLAINT.search(line))]
+    return found[-1].strip()[:300] if found else None
+
+
+def _delegations(text: str) -> tuple[Delegation, ...]:
+    told: dict[str, Delegation] = {}
+    for replaced, of, name, partitions in _REPLACING.findall(text):
+        label = _label(name)
+        before = told.get(label)
+        if before is None or int(replaced) > (before.replaced or 0):  # later ones are subgraphs, or what was left
+            nodes = int(of) if of else None
+            extent: Literal["all", "part"] | None = (
+                None if nodes is None else "all" if nodes == int(replaced) else "part"
+            )
+            told[label] = Delegation(label, extent, int(replaced), nodes, int(partitions))
+    for name, extent_word in _APPLIED.findall(text):
+        label = _label(name)
+        before = told.get(label) or Delegation(label, None)
+        word: Literal["all", "part"] = "all" if extent_word == "completely" else "part"
+        told[label] = Delegation(label, word, before.replaced, before.of, before.partitions)
+    for name in _NOT_USED.findall(text):
+        told[_label(name)] = Delegation(_label(name), "none")
+    if "XNNPACK" not in told and _XNNPACK.search(text):
+        told["XNNPACK"] = Delegation("XNNPACK", None)
+    return tuple(told.values())
+
+
+def _label(name: str) -> str:
+    """Return one name for a delegate, which the tool and the runtime call differently."""
+    for known in ("XNNPACK", "GPU", "NNAPI", "HEXAGON", "EXTERNAL"):
+        if known in name.upper():
+            return known
+    return name
+
+
+def in_words(output: Output) -> str | None:
+    """Say what ran the model, in one line; None when the tool said nothing of delegates."""
+    parts = []
+    for one in output.delegations:
+        if one.extent == "none":
+            parts.append(f"{one.name}: nothing, the CPU ran it all")
+        elif one.replaced is not None and one.of is not None:
+            pieces = f" in {one.partitions} partitions" if (one.partitions or 1) > 1 else ""
+            parts.append(f"{one.name}: {one.replaced} of {one.of} operations{pieces}")
+        else:
+            parts.append(
+                f"{one.name}: {'all operations' if one.extent == 'all' else 'some operations'}"
+                if one.extent
+                else one.name
+            )
+    return "; ".join(parts) or None
+
+
+def fallback(output: Output, wanted: str) -> str | None:
+    """Say how much of the model the CPU ran although another delegate was asked for; None when none of it.
+
+    Args:
+        wanted: the delegate's label: `GPU`, `EXTERNAL`, ….
+    """
+    mine = next((one for one in output.delegations if one.name == wanted), None)
+    if output.gpu_unsupported and wanted == "GPU":
+        return "this build has no GPU delegate for this platform: the CPU ran all of the model"
+    if mine is None or mine.extent == "none":
+        return f"the {wanted} delegate took nothing: the CPU ran all of the model"
+    left = mine.of - mine.replaced if mine.of is not None and mine.replaced is not None else output.on_cpu
+    if left:
+        return f"the {wanted} delegate left {left} operations to the CPU"
+    return f"the {wanted} delegate took only a part: the CPU ran the rest" if mine.extent == "part" else None
+
+
+# ---- the result file
+
+_LATENCY = ("mean", "min", "max", "std", "p50", "p5", "p95", "init", "first", "warmup_mean")
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """The figures of `--result_file_path`: `latency_ms` by name, and the numbers of runs."""
+
+    latency_ms: Mapping[str, float]
+    runs: int | None
+    warmup_runs: int | None
+
+
+def result_file(content: bytes) -> ResultFile:
+    """Return a binary `tflite.tools.benchmark.BenchmarkResult` (benchmark_result.proto, 2025).
+
+    Raises:
+        ValueError: it is cut short, or not such a message.
+    """
+    parts: dict[int, bytes] = {}
+    for number, value in _message(content):
+        if number in (2, 3, 4) and isinstance(value, bytes):
+            parts[number] = value
+    latency: dict[str, float] = {}
+    for number, value in _message(parts.get(2, b"")):
+        if 1 <= number <= len(_LATENCY) and isinstance(value, float):
+            latency[_LATENCY[number - 1]] = value
+    counts = {number: value for number, value in _message(parts.get(4, b"")) if isinstance(value, int)}
+    if "mean" not in latency:
+        raise ValueError("no latency in the result file")
+    return ResultFile(latency, counts.get(2), counts.get(3))
+
+
+def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """Give the fields of a protobuf message: its number, and a float, an integer or bytes by its wire type."""
+    at = 0
+    while at < len(content):
+        key, at = _varint(content, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(content, at)
+            yield key >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(kind)
+        if kind == 2:
+            size, at = _varint(content, at)
+        if size is None or at + size > len(content):
+            raise ValueError("the result file is damaged")
+        piece, at = content[at : at + size], at + size
+        yield key >> 3, piece if kind == 2 else struct.unpack("<f" if kind == 5 else "<d", piece)[0]
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(content) and shift < 64:
+        byte = content[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+    raise ValueError("the result file is damaged")
