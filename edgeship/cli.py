@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from edgeship import __version__, front
+from edgeship import __version__, cli_devices, front
+from edgeship.options import (
+    BatchOption,
+    CalibrationOption,
+    DataOption,
+    DeviceOption,
+    DropOption,
+    FreshOption,
+    GovernorOption,
+    InventoryOption,
+    MetricOption,
+    MinSecondsOption,
+    ModelArgument,
+    OffsetOption,
+    OutOption,
+    RecipeOption,
+    RequireValidOption,
+    RunsOption,
+    ScaleOption,
+    SeedOption,
+    ShapeOption,
+    TargetOption,
+    ThreadsOption,
+    TrustOption,
+    WaitOption,
+    WarmupOption,
+    names_from,
+    target_names,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from edgeship.front import Front
@@ -44,6 +71,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What builds have left in the store.")
 app.add_typer(store_app, name="store")
+cli_devices.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,87 +102,13 @@ def edgeship(
     context.obj = front.Front(json=json, quiet=quiet, verbose=verbose)
 
 
-def _names(of: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    return lambda incomplete: [name for name in of() if name.startswith(incomplete)]
-
-
-def _target_names() -> list[str]:
-    from edgeship import target
-
-    return target.names()
-
-
-def _recipe_names() -> list[str]:
-    from edgeship import recipe
-
-    return recipe.names()
-
-
-def _model_names() -> list[str]:
-    from edgeship import model
-
-    return model.samples()
-
-
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A .keras, .h5 or .tflite file, a SavedModel folder, a folder with model.toml, or a sample model's name.",
-        autocompletion=_names(_model_names),
-    ),
-]
-TargetOption = Annotated[
-    str,
-    typer.Option(
-        "--target", "-t", help="The kind of machine; see `edgeship targets`.", autocompletion=_names(_target_names)
-    ),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="npz to judge by: one array per input (or `inputs`), optional `labels`, `groups`."),
-]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option("--calibration", help="npz to calibrate and fine-tune with; else a fifth of --data is set apart."),
-]
-ScaleOption = Annotated[
-    str | None, typer.Option("--scale", help="Stored values times this (one number, or one per channel: 1,1,1) …")
-]
-OffsetOption = Annotated[str | None, typer.Option("--offset", help="… plus this are what the model eats.")]
-ShapeOption = Annotated[
-    list[str] | None,
-    typer.Option("--shape", help="An input's shape, such as input:1,224,224,3; repeat for more inputs."),
-]
-MetricOption = Annotated[
-    str | None,
-    typer.Option("--metric", help="top1, agreement, mse, sqnr, auc, or your own as package.module:function."),
-]
-DropOption = Annotated[
-    float | None, typer.Option("--max-drop", help="How much worse the metric may get; more is exit 7.")
-]
-SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 2, help="Decides splits, made-up inputs and training.")
-]
-TrustOption = Annotated[
-    list[str] | None, typer.Option("--trust", help="A module that the model's own code may come from; repeat for more.")
-]
-
-
 @app.command()
 def build(
     context: typer.Context,
     model: ModelArgument = "digits",
     *,
     target: TargetOption,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            "-r",
-            help="A recipe's name, such as int8 or prune50-int8, or a TOML file; default: the target's.",
-            autocompletion=_names(_recipe_names),
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     data: DataOption = None,
     calibration: CalibrationOption = None,
     scale: ScaleOption = None,
@@ -164,10 +118,8 @@ def build(
     max_drop: DropOption = None,
     seed: SeedOption = 0,
     trust: TrustOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again.")] = False,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Folder for the result; default build/<model>/<target>/<recipe>.")
-    ] = None,
+    fresh: FreshOption = False,
+    out: OutOption = None,
 ) -> None:
     """Make a smaller model for a target, and prove that it is the same one."""
     from edgeship import manifest, pipeline
@@ -182,6 +134,60 @@ def build(
         made = pipeline.build(order, listener)
     screen.show(manifest.contract(made), lambda terminal: terminal.build(made))
     _leave(made.quality.passed)
+
+
+@app.command()
+def ship(
+    context: typer.Context,
+    model: ModelArgument = "digits",
+    *,
+    target: TargetOption,
+    device: DeviceOption,
+    recipe: RecipeOption = None,
+    data: DataOption = None,
+    calibration: CalibrationOption = None,
+    scale: ScaleOption = None,
+    offset: OffsetOption = None,
+    shape: ShapeOption = None,
+    metric: MetricOption = None,
+    max_drop: DropOption = None,
+    seed: SeedOption = 0,
+    trust: TrustOption = None,
+    fresh: FreshOption = False,
+    out: OutOption = None,
+    runs: RunsOption = 100,
+    min_seconds: MinSecondsOption = 2.0,
+    warmup_seconds: WarmupOption = 0.5,
+    threads: ThreadsOption = None,
+    batch: BatchOption = 1,
+    governor: GovernorOption = None,
+    require_valid: RequireValidOption = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Do not measure what has missed its quality budget.")] = False,
+    devices: InventoryOption = None,
+    wait: WaitOption = 0,
+) -> None:
+    """Build, deliver to devices, measure there: one page with everything."""
+    from edgeship import bench_manifest, benchmarking, manifest, pipeline
+
+    order = pipeline.Order(
+        model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
+        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
+        seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
+    )  # fmt: skip
+    measuring = benchmarking.BenchOrder(
+        artifact="", devices=tuple(device), inventory=devices, runs=runs, min_seconds=min_seconds, warmup_seconds=warmup_seconds,
+        threads=threads, batch=batch, governor=governor, wait_s=wait, seed=seed, data=data,
+        scale=front.numbers("--scale", scale), offset=front.numbers("--offset", offset), metric=metric,
+    )  # fmt: skip
+    screen: Front = context.obj
+    with screen.listening() as listener:
+        made, results = pipeline.ship(order, measuring, listener, stop=stop)
+    screen.show(
+        {"build": manifest.contract(made), "bench": bench_manifest.of_several(results)},
+        lambda terminal: (terminal.build(made), cli_devices.show_benches(results)),
+    )
+    code = cli_devices.exit_code(results, require_valid=require_valid)
+    _leave(made.quality.passed and code != 7, otherwise=code)
 
 
 @app.command()
@@ -218,7 +224,7 @@ def inspect(
     model: ModelArgument,
     target: Annotated[
         str | None,
-        typer.Option("--target", "-t", help="Say also how it would do there.", autocompletion=_names(_target_names)),
+        typer.Option("--target", "-t", help="Say also how it would do there.", autocompletion=names_from(target_names)),
     ] = None,
     shape: ShapeOption = None,
     trust: TrustOption = None,
@@ -236,7 +242,7 @@ def inspect(
 def targets(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="Show this one whole.", autocompletion=_names(_target_names))
+        str | None, typer.Argument(help="Show this one whole.", autocompletion=names_from(target_names))
     ] = None,
 ) -> None:
     """List the kinds of machines that edgeship builds for."""
@@ -292,9 +298,9 @@ def store_prune(
     screen.show(asdict(pruned), lambda terminal: terminal.pruned(pruned))
 
 
-def _leave(passed: bool) -> None:
-    if not passed:
-        raise typer.Exit(7)
+def _leave(passed: bool, *, otherwise: int = 0) -> None:
+    if not passed or otherwise:
+        raise typer.Exit(otherwise if passed else 7)
 
 
 def main() -> NoReturn:

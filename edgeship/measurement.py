@@ -209,3 +209,37 @@ class Measured:
     operators: tuple[Operator, ...] | None
     outputs: tuple[Any, ...]
     doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What a model is fed on a board: per input, in the file's order, a raw array of shape (examples, *input shape)."""
+
+    names: tuple[str, ...]
+    arrays: tuple[Any, ...]
+
+    @property
+    def count(self) -> int:
+        """Return the number of examples."""
+        return len(self.arrays[0])
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output of a model as it lies in memory, batch axis included."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Everything that a runtime needs to know of one bench."""
+
+    model: str  # path on the board
+    wanted: Wanted
+    feed: Feed  # its first example is what is timed
+    outputs: tuple[OutputSpec, ...]
+    profile: bool = True
+    memory: bool = True

@@ -1,12 +1,15 @@
-"""The path, on one page: build() takes a source model to a verified artifact."""
+"""The path, on one page: build() takes a source model to a verified artifact, ship() takes that to devices."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeship import manifest, out_folder, wording
+from edgeship import bench_manifest, manifest, out_folder, wording
 from edgeship import plan as plans
+from edgeship.measurement import BenchRecord
 from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
 from edgeship.plan import Order, Plan
 from edgeship.progress import Listener, StageTold
@@ -14,7 +17,10 @@ from edgeship.report import build_page
 from edgeship.run import BuildRecord
 from edgeship.store import Store, home
 
-__all__ = ["Order", "build"]
+if TYPE_CHECKING:
+    from edgeship.benchmarking import BenchOrder, Failed
+
+__all__ = ["Order", "build", "ship"]
 
 
 def build(order: Order, listener: Listener | None = None) -> BuildRecord:
@@ -37,11 +43,45 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
         if done.outcome == "cached":
             made = manifest.repeated(made)
             _tell_again(made, heard)
-        page = build_page.render(made, compiled=home() / "templates").encode(errors="backslashreplace")
-        table = manifest.as_bytes(manifest.manifest(made))
-        artifact = store.path(made.sha256)
-        out_folder.write(plan.out, {ARTIFACT: artifact, MANIFEST: table, REPORT: page})
+        _publish(store, plan.out, made, ())
     return made
+
+
+def ship(
+    order: Order, measuring: BenchOrder, listener: Listener | None = None, *, stop: bool = False
+) -> tuple[BuildRecord, tuple[BenchRecord | Failed, ...]]:
+    """Build, then measure on devices, and write both on one page.
+
+    Args:
+        measuring: what to measure; its artifact is the build's.
+        stop: do not measure what has missed its budget.
+
+    Raises:
+        As `build` and `benchmarking.bench`; what was built stays.
+    """
+    from edgeship import benchmarking
+
+    heard = listener or Listener()
+    made = build(order, heard)
+    if stop and not made.quality.passed:
+        return made, ()
+    out = Path(made.artifact).parent
+    results = benchmarking.bench(replace(measuring, artifact=str(out)), heard)
+    benches = tuple(one for one in results if isinstance(one, BenchRecord))
+    with Store(home()) as store:
+        _publish(store, out, made, benches)
+    return made, results
+
+
+def _publish(store: Store, out: Path, made: BuildRecord, benches: tuple[BenchRecord, ...]) -> None:
+    """Write the out folder: the artifact, its manifest, and the page with what devices said of it."""
+    page = build_page.render(made, benches=benches, compiled=home() / "templates").encode(errors="backslashreplace")
+    table = manifest.as_bytes(manifest.manifest(made))
+    files: dict[str, Path | bytes] = {ARTIFACT: store.path(made.sha256), MANIFEST: table, REPORT: page}
+    files |= {
+        f"bench-{one.device.replace(':', '-')}.json": manifest.as_bytes(bench_manifest.contract(one)) for one in benches
+    }
+    out_folder.write(out, files)
 
 
 def _walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord:

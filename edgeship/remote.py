@@ -118,7 +118,7 @@ def run(
             except queue.Empty:
                 _kill(connection, found.group)
                 raise DeviceFault(
-                    f"{connection.name}: a command there took longer than {timeout_s:.0f} s and was ended",
+                    f"{connection.name}: a command there took longer than {timeout_s:g} s and was ended",
                     fault="timeout",
                 ) from None
         code = pipe.wait()

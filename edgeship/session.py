@@ -182,7 +182,9 @@ def fault_of(name: str, done: Finished, *, what: str = "", need_mib: float | Non
         )
     if "arrived damaged" in complaint:
         return DeviceFault(f"{name}: {what or 'a file'} arrived damaged", fault="lost")
-    return DeviceFault(f"{name}: a step there failed (exit {done.exit_code}): {complaint or said[-200:]}", fault="failed")
+    return DeviceFault(
+        f"{name}: a step there failed (exit {done.exit_code}): {complaint or said[-200:]}", fault="failed"
+    )
 
 
 @contextlib.contextmanager
@@ -284,7 +286,9 @@ class _Warden:
                 hint="wait for it with --wait SECONDS; the lease frees itself when its holder ends",
             )
         if "lacks" in said:
-            return DeviceFault(f"{self.name}: the board has no `{said['lacks']}`, which every run needs", fault="missing")
+            return DeviceFault(
+                f"{self.name}: the board has no `{said['lacks']}`, which every run needs", fault="missing"
+            )
         if "full" in said:
             return fault_of(self.name, Finished(28, b"edgeship full", b""))
         if "unwritable" in said:
@@ -357,4 +361,3 @@ def _chunks(content: Content) -> Iterator[bytes]:
     with content.open("rb") as stream:
         while piece := stream.read(remote.PIECE_BYTES):
             yield piece
-

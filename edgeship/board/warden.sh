@@ -50,6 +50,8 @@ restore_governors() {
 remove_run() {
     end_processes "${1##*/}"
     restore_governors "$1"
+    # Unfinished things outside the run's folder, each a path on a line.
+    [ -f "$1/leftovers" ] && while read -r path; do rm -rf "$path"; done < "$1/leftovers"
     rm -rf "$1"
 }
 # What a run left whose own warden was killed: nobody holds its lock.

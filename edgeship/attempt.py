@@ -1,0 +1,247 @@
+"""One bench on one board, from the connection to the record; what can be repeated after a broken connection is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tenacity
+from numpy.typing import NDArray
+
+from edgeship import __version__, conditions, devices, golden, latency, runtime_support, session, target, trust
+from edgeship.deliverable import Deliverable
+from edgeship.device import Device
+from edgeship.errors import PASSING, BadInput, DeviceFault, StageFailed
+from edgeship.measurement import BenchRecord, Conditions, Feed, Latency, Measured, Memory, Trial, Wanted
+from edgeship.progress import OnProgress, Progress
+from edgeship.remote import Connection
+from edgeship.run import Quality
+from edgeship.runtimes import RUNTIMES
+from edgeship.session import SILENCE_S, Session
+from edgeship.target import Target
+
+RECONNECT_S = 120  # a Raspberry Pi with a slow card boots in less
+REPEATS = 2
+ANDROID_FOLDER = "/data/local/tmp/edgeship"
+Judge = Callable[[tuple[NDArray[Any], ...]], Quality]
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """What every board of one bench is given. `expected` are the host's raw outputs of the golden examples."""
+
+    deliverable: Deliverable
+    golden: Feed
+    expected: tuple[NDArray[Any], ...]
+    data: Feed | None
+    judge: Judge | None
+    runs: int
+    min_seconds: float
+    max_seconds: float
+    warmup_seconds: float
+    threads: int | None
+    batch: int
+    wait_s: int
+    governor: str | None
+    home: Path
+    log: Path
+
+
+def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRecord:
+    """Return what one board brought back.
+
+    Raises:
+        DeviceFault: as `devices.connect` and the session; a broken connection only after it was tried again.
+        BadInput: the board's runtime cannot run the artifact correctly, or its target refuses it.
+    """
+    broken: list[str] = []
+    while True:
+        try:
+            connection = _reconnected(device, on_progress) if broken else devices.connect(device)
+            try:
+                made = _on(connection, device, given, on_progress, again=bool(broken))
+            finally:
+                connection.close()
+            doubts = tuple(f"repeated after: {text}" for text in broken)
+            return replace(made, doubts=(*made.doubts, *doubts))
+        except DeviceFault as fault:
+            # What never answered is the user's to mend; what broke in the middle may be only a cable or a reboot.
+            if fault.fault not in PASSING or (fault.fault == "unreachable" and not broken) or len(broken) == REPEATS:
+                raise
+            broken.append(fault.message)
+            on_progress(Progress(f"{device.name}: again", 0, 0, fault.message))
+
+
+def _reconnected(device: Device, on_progress: OnProgress) -> Connection:
+    """Return a new connection to a board that was lost, which may be booting."""
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda fault: isinstance(fault, DeviceFault) and fault.fault in PASSING),
+        wait=tenacity.wait_exponential(min=0.5, max=8),
+        stop=tenacity.stop_after_delay(RECONNECT_S),
+        before_sleep=lambda state: on_progress(Progress(f"{device.name}: reconnect", state.attempt_number, 0)),
+        reraise=True,
+    )
+    connection: Connection = again(devices.connect, device)
+    return connection
+
+
+def _on(
+    connection: Connection, device: Device, given: Assignment, on_progress: OnProgress, *, again: bool
+) -> BenchRecord:
+    kind = target.read(device.target)
+    with open_board(
+        connection,
+        device,
+        kind,
+        governor=given.governor or device.governor,
+        wait_s=max(given.wait_s, SILENCE_S + 5 if again else 0),  # our own lost warden may hold the lease that long
+    ) as board:
+        measured, wanted = run(board, connection, device, kind, given, on_progress)
+    return _record(connection, device, kind, given, board, measured, wanted)
+
+
+def open_board(
+    connection: Connection, device: Device, kind: Target, *, governor: str | None = None, wait_s: int = 0
+) -> Any:
+    """Return the context of a leased session, with the folder and the facts that this kind of board needs."""
+    android = kind.platform.system == "android"
+    how = conditions.ANDROID if android else conditions.LINUX
+    folder = ANDROID_FOLDER if android else "$HOME/.edgeship"
+    return session.opened(
+        connection, device, folder=folder, facts=how.facts, read_facts=how.read_facts, governor=governor, wait_s=wait_s
+    )
+
+
+def run(
+    board: Session, connection: Connection, device: Device, kind: Target, given: Assignment, on_progress: OnProgress
+) -> tuple[Measured, Wanted]:
+    """See to the runtime, refuse what it cannot run, deliver, measure."""
+    chosen = runtime_of(device, kind)
+    runtime = RUNTIMES[chosen.name]
+    ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
+    refuse_wrong(given.deliverable, ready.name, ready.version, board.name)
+    model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
+    counted = bool(getattr(connection, "counted", False))
+    wanted = Wanted(
+        threads=given.threads or (1 if counted else kind.threads),
+        cpus=device.cpus,
+        batch=given.batch,
+        runs=given.runs,
+        min_seconds=given.min_seconds,
+        max_seconds=given.max_seconds,
+        warmup_seconds=given.warmup_seconds,
+    )
+    feed = given.golden if given.data is None else joined(given.golden, given.data)
+    trial = Trial(model, wanted, feed, given.deliverable.outputs)
+    measured = runtime.measure(board, ready, trial, on_progress=on_progress)
+    board.trim(cap_mib=device.cache_mib)
+    return measured, wanted
+
+
+def runtime_of(device: Device, kind: Target) -> target.Runtime:
+    """Return the runtime to use: benchmark_model where the entry names a binary, else the target's first."""
+    if device.benchmark_model:
+        return next((one for one in kind.runtimes if one.name == "benchmark_model"), _benchmark_model())
+    return kind.runtimes[0]
+
+
+def _benchmark_model() -> target.Runtime:
+    return target.Runtime(name="benchmark_model", version=None, source="named by the device's own entry")
+
+
+def refuse_wrong(deliverable: Deliverable, runtime: str, version: str | None, where: str) -> None:
+    """Refuse an artifact that the board's runtime would run wrongly.
+
+    Raises:
+        BadInput: with the operation and the reason.
+    """
+    refusal = runtime_support.refusal(deliverable.graph, runtime=runtime, version=version)
+    if refusal is not None:
+        raise BadInput(f"{deliverable.path}: {where}: {refusal.message}", hint=refusal.hint)
+
+
+def joined(first: Feed, second: Feed) -> Feed:
+    """Return the examples of both, in order."""
+    import numpy as np
+
+    arrays = tuple(np.concatenate([a, b]) for a, b in zip(first.arrays, second.arrays, strict=True))
+    return Feed(first.names, arrays)
+
+
+def _record(
+    connection: Connection,
+    device: Device,
+    kind: Target,
+    given: Assignment,
+    board: Session,
+    measured: Measured,
+    wanted: Wanted,
+) -> BenchRecord:
+    count = given.golden.count
+    if any(len(array) < count for array in measured.outputs):
+        raise StageFailed(f"{device.name}: only some of the golden outputs came back")
+    interface = given.deliverable.graph.interface
+    checked = golden.check(given.expected, tuple(array[:count] for array in measured.outputs), interface.outputs)
+    quality = given.judge(tuple(array[count:] for array in measured.outputs)) if given.judge else None
+    counted = bool(getattr(connection, "counted", False))
+    around = Conditions(
+        board=board.board,
+        before=measured.before,
+        during=measured.during,
+        after=measured.after,
+        threads=wanted.threads,
+        cpus=wanted.cpus,
+        batch=wanted.batch,
+        counted=counted,
+        unmodelled=tuple(getattr(connection, "unmodelled", ())),
+    )
+    believed = trust.judge(measured.samples, around, wanted=wanted)
+    samples = measured.samples
+    return BenchRecord(
+        device=device.name,
+        target=kind.name,
+        transport=device.transport,
+        simulated=bool(getattr(connection, "simulated", False)),
+        artifact_sha256=given.deliverable.sha256,
+        runtime=measured.runtime,
+        latency_ms=latency.summarize(samples),
+        samples_ms=_ms(samples.samples_ns),
+        init_ms=_one_ms(samples.init_ns),
+        first_inference_ms=_one_ms(samples.first_ns),
+        memory=measured.memory,
+        operators=measured.operators,
+        golden=checked,
+        quality=quality,
+        conditions=around,
+        valid=believed.valid,
+        reasons=believed.reasons,
+        doubts=(*believed.doubts, *measured.doubts, *_governor(board)),
+        starts_ms=_ms(samples.starts_ns),
+        warmup_ms=_ms(samples.warmup_ns) or (),
+        artifact=str(given.deliverable.path),
+        edgeship=__version__,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _governor(board: Session) -> tuple[str, ...]:
+    """Say when the governor that was asked for could not be set."""
+    words = {
+        "refused": "the governor could not be set: that needs root on the board",
+        "absent": "the governor could not be set: the board has no frequency scaling",
+    }
+    return (words[board.governor],) if board.governor in words else ()
+
+
+def _ms(nanoseconds: tuple[int, ...] | None) -> tuple[float, ...] | None:
+    return None if nanoseconds is None else tuple(value / 1e6 for value in nanoseconds)
+
+
+def _one_ms(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e6
+
+
+__all__ = ["Assignment", "Latency", "Memory", "bench"]

@@ -1,0 +1,194 @@
+"""The Python interpreter of LiteRT or TFLite on a Linux board, driven by the runner that edgeship pushes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship import resources, target, wheels
+from edgeship.device import Device
+from edgeship.errors import DeviceFault
+from edgeship.measurement import Feed, Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
+from edgeship.progress import OnProgress, Progress
+from edgeship.session import Session
+
+PACKAGES = ("ai-edge-litert", "tflite-runtime")
+SETUP_S = 300.0  # starting Python, loading a model and a first inference on the slowest board
+EXAMPLE_S = 2.0
+SNAPSHOT_EVERY_S = 1.0
+RUNNER, PROFILER = "runner.py", "profiler.py"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """How the board's Python is started so that it finds the runtime, and what the runtime is."""
+
+    name: str
+    version: str
+    environment: str
+    programs: Mapping[str, str]
+
+
+def ready(
+    session: Session, device: Device, wanted: target.Runtime, *, home: Path, log: Path, on_progress: OnProgress
+) -> Ready:
+    """Find the runtime on the board, or bring it there into edgeship's own folder.
+
+    Raises:
+        MissingTool: the wheels cannot be fetched on this machine.
+        DeviceFault: `missing`: the board has no Python, or none that a runtime exists for.
+    """
+    board = session.board
+    if board.python is None:
+        raise DeviceFault(
+            f"{session.name}: the board has no Python (tried `{session.python}`)",
+            fault="missing",
+            hint="apt-get install -y python3 there, or name one with `python` in the device's entry",
+        )
+    here = {name: (resources.folder("board") / name) for name in (RUNNER, PROFILER)}
+    for package in (wanted.name, *PACKAGES):
+        if package in board.runtimes and "numpy" in board.runtimes:
+            programs = session.deliver_all(dict(here), on_progress=on_progress)
+            return Ready(package, board.runtimes[package], "", programs)
+    chosen = wheels.choose(
+        wanted, architecture=board.architecture, word_bits=board.word_bits, python=board.python, libc=board.libc
+    )
+    if isinstance(chosen, str):
+        raise DeviceFault(f"{session.name}: {chosen}", fault="missing", hint="edgeship devices check says what it has")
+    archive = wheels.fetch(chosen, cache=home / "wheels", log=log, on_progress=on_progress)
+    tree = session.unpack(archive, what=f"{chosen.package} {chosen.version}", on_progress=on_progress)
+    programs = session.deliver_all(dict(here), on_progress=on_progress)
+    return Ready(chosen.package, chosen.version, f"PYTHONPATH={tree} ", programs)
+
+
+def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProgress) -> Measured:
+    """Measure latency and outputs in one process, memory in a second, operators in a third.
+
+    Raises:
+        DeviceFault: as the session; `failed` when the model does not run there.
+    """
+    wanted = trial.wanted
+    feed = session.deliver(_as_npz(trial.feed), what="the golden inputs", on_progress=on_progress)
+    common = {"model": trial.model, "threads": wanted.threads, "cpus": list(wanted.cpus), "batch": wanted.batch}
+    outputs = f"{session.folder}/outputs.npz"
+    apart = wanted.batch != 1  # outputs are compared one example at a time
+    order = {
+        **common, "action": "measure", "runs": wanted.runs, "min_seconds": wanted.min_seconds,
+        "max_seconds": wanted.max_seconds, "warmup_seconds": wanted.warmup_seconds,
+        "warmup_max_seconds": max(20.0, 4 * wanted.warmup_seconds), "feed": feed, "outputs": None if apart else outputs,
+        "snapshot_every_s": SNAPSHOT_EVERY_S, "sys": "/sys", "proc": "/proc",
+    }  # fmt: skip
+    timeout_s = SETUP_S + 40 * wanted.max_seconds + EXAMPLE_S * trial.feed.count
+    answer, runtime = _ask(session, ready, RUNNER, order, timeout_s, on_progress)
+    if apart:
+        again = {**common, "action": "outputs", "batch": 1, "feed": feed, "outputs": outputs}
+        _ask(session, ready, RUNNER, again, timeout_s, on_progress)
+    memory = _memory(session, ready, {**common, "action": "memory", "feed": feed}) if trial.memory else None
+    operators, why = _operators(session, ready, {**common, "action": "operators", "feed": feed}, trial.profile)
+    return Measured(
+        runtime=runtime,
+        samples=_samples(answer),
+        before=_snapshot(answer.get("before")),
+        during=tuple(filter(None, map(_snapshot, answer.get("during", ())))),
+        after=_snapshot(answer.get("after")),
+        memory=memory,
+        operators=operators,
+        outputs=_from_npz(session.fetch(outputs)),
+        doubts=(f"no operator times: {why}",) if why else (),
+    )
+
+
+def _ask(
+    session: Session,
+    ready: Ready,
+    program: str,
+    order: Mapping[str, Any],
+    timeout_s: float,
+    on_progress: OnProgress,
+) -> tuple[dict[str, Any], Runtime]:
+    """Run one of the programs with an order; return its result and the runtime that it found."""
+    events: dict[str, dict[str, Any]] = {}
+
+    def hear(line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return  # a library's own noise
+        if event.get("event") == "progress":
+            stage = f"{event['stage']} on {session.name}"
+            on_progress(Progress(stage, int(event["done"]), int(event.get("total") or 0)))
+        elif "event" in event:
+            events[event["event"]] = event
+
+    script = f"{ready.environment}exec {session.python} {ready.programs[program]}"
+    done = session.run(script, timeout_s=timeout_s, stdin=[json.dumps(order).encode()], on_line=hear)
+    if "result" not in events:
+        error = events.get("error", {})
+        fault = {"no-space": "full", "memory": "killed", "missing-runtime": "missing"}.get(error.get("kind"), "failed")
+        said = error.get("message") or done.complaint or f"exit {done.exit_code}"
+        raise DeviceFault(f"{session.name}: the runner there failed: {said}", fault=fault)  # type: ignore[arg-type]
+    runtime = events.get("runtime", {})
+    name, version = runtime.get("name", ready.name), runtime.get("version", ready.version)
+    return events["result"], Runtime(name, version, events["result"].get("delegate"))
+
+
+def _samples(answer: Mapping[str, Any]) -> Samples:
+    return Samples(
+        init_ns=answer["init_ns"],
+        first_ns=answer["first_ns"],
+        warmup_ns=tuple(answer["warmup_ns"]),
+        samples_ns=tuple(answer["samples_ns"]),
+        starts_ns=tuple(answer["starts_ns"]),
+        steady=bool(answer["steady"]),
+    )
+
+
+def _snapshot(table: Mapping[str, Any] | None) -> Snapshot | None:
+    if table is None:
+        return None
+    lists = {key: tuple(table[key]) for key in ("clock_mhz", "governor") if table.get(key)}
+    return Snapshot(**{**{key: value for key, value in table.items() if value is not None}, **lists})
+
+
+def _memory(session: Session, ready: Ready, order: Mapping[str, Any]) -> Memory:
+    answer, _ = _ask(session, ready, RUNNER, order, SETUP_S, lambda step: None)
+    keys = ("peak_rss_mib", "model_mib", "anonymous_mib", "proportional_mib", "bare_mib", "source")
+    return Memory(**{key: answer.get(key) for key in keys})
+
+
+def _operators(
+    session: Session, ready: Ready, order: Mapping[str, Any], profile: bool
+) -> tuple[tuple[Operator, ...] | None, str | None]:
+    """Return the operators' times, or None and why there are none: they are no reason to lose the rest."""
+    if not profile:
+        return None, None
+    try:
+        answer, _ = _ask(session, ready, PROFILER, order, SETUP_S, lambda step: None)
+    except DeviceFault as fault:
+        if fault.fault in ("failed", "killed", "missing", "timeout"):
+            return None, fault.message
+        raise
+    found = answer.get("operators")
+    if not found:
+        return None, answer.get("why") or "the runtime gives none"
+    total = sum(entry["ms"] for entry in found) or 1.0
+    return tuple(Operator(entry["name"], entry["ms"], entry["ms"] / total) for entry in found), None
+
+
+def _as_npz(feed: Feed) -> bytes:
+    content = io.BytesIO()
+    arrays: dict[str, NDArray[Any]] = {f"input:{index}": array for index, array in enumerate(feed.arrays)}
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the keyword `allow_pickle` for one of ours
+    return content.getvalue()
+
+
+def _from_npz(content: bytes) -> tuple[NDArray[Any], ...]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return tuple(arrays[f"output:{index}"] for index in range(len(arrays.files)))
