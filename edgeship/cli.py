@@ -71,7 +71,6 @@ app = typer.Typer(
 )
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What builds have left in the store.")
 app.add_typer(store_app, name="store")
-cli_devices.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -296,6 +295,9 @@ def store_prune(
     with Store(home()) as store:
         pruned = store.prune(keep_days=days)
     screen.show(asdict(pruned), lambda terminal: terminal.pruned(pruned))
+
+
+cli_devices.add_to(app)
 
 
 def _leave(passed: bool, *, otherwise: int = 0) -> None:

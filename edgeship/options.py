@@ -10,22 +10,26 @@ import typer
 
 
 def names_from(of: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """Return what a shell completes a name with."""
     return lambda incomplete: [name for name in of() if name.startswith(incomplete)]
 
 
-def _targetnames_from() -> list[str]:
+def target_names() -> list[str]:
+    """Return the names of the targets."""
     from edgeship import target
 
     return target.names()
 
 
-def _recipenames_from() -> list[str]:
+def recipe_names() -> list[str]:
+    """Return the names of the recipes."""
     from edgeship import recipe
 
     return recipe.names()
 
 
-def _modelnames_from() -> list[str]:
+def model_names() -> list[str]:
+    """Return the names of the sample models."""
     from edgeship import model
 
     return model.samples()
