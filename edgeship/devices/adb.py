@@ -1,0 +1,32 @@
+"""Android boards over adb, by USB or TCP; the adb program does the talking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeship.device import Device
+from edgeship.remote import Connection
+
+if TYPE_CHECKING:
+    from edgeship.android_bridge import Attached
+
+KEYS = frozenset({"address", "port"})  # what an entry of this transport may say beside what every entry may
+
+
+def connect(device: Device) -> Connection:
+    """Return an open connection to the serial that the entry's `address` names."""
+    from edgeship import android_bridge
+
+    return android_bridge.connect(device)
+
+
+def scan() -> tuple[Attached, ...]:
+    """Return what is attached to adb, ready or not, each with serial, state and model.
+
+    Raises:
+        MissingTool: there is no adb program.
+        DeviceFault: `failed`, its server does not start.
+    """
+    from edgeship import android_bridge
+
+    return android_bridge.attached()
