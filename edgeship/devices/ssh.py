@@ -1,0 +1,28 @@
+"""A board behind sshd, at a host or an alias of the user's ssh config."""
+
+from __future__ import annotations
+
+import re
+
+from edgeship.device import Device
+from edgeship.remote import Connection
+
+KEYS = frozenset({"address", "port", "user", "identity"})  # what an entry may say beside what every entry may
+
+
+def connect(device: Device) -> Connection:
+    """Return an open connection."""
+    from edgeship import secure_shell  # paramiko takes a third of a second to load
+
+    return secure_shell.connect(device)
+
+
+def scan() -> list[tuple[str, str]]:
+    """Return what the user's ssh config knows: names fit for an entry, and addresses.
+
+    Raises:
+        BadInput: the config cannot be read; the text starts with the file.
+    """
+    from edgeship import ssh_config
+
+    return [(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), name) for name in ssh_config.names()]
