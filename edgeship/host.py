@@ -34,7 +34,7 @@ def outputs(model: Path, feed: Feed, *, log: Path) -> tuple[NDArray[Any], ...]:
             "action": "outputs", "model": str(model.resolve()), "threads": cores(), "cpus": [], "batch": 1,
             "feed": str(given), "outputs": str(made), "sys": "/sys", "proc": "/proc",
         }  # fmt: skip
-        program = resources.PACKAGE / "board" / "runner.py"
+        program = resources.board("runner.py")
         done = call(
             sys.executable, program, stdin=json.dumps(order).encode(), timeout_s=TIMEOUT_S, log=log, check=False
         )

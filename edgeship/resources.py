@@ -18,6 +18,11 @@ def data(name: str) -> Path:
     return PACKAGE / "data" / name
 
 
+def board(name: str) -> Path:
+    """Return a program that runs on boards."""
+    return PACKAGE / "board" / name
+
+
 def checkout() -> Path | None:
     """Return the folder of the checkout that runs, or None when edgeship was installed from a wheel."""
     above = PACKAGE.parent

@@ -232,7 +232,7 @@ def opened(
 
 
 def _part(name: str) -> str:
-    return (resources.folder("board") / name).read_text(encoding="utf-8")
+    return resources.board(name).read_text(encoding="utf-8")
 
 
 def _who() -> str:

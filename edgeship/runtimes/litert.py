@@ -52,7 +52,7 @@ def ready(
             fault="missing",
             hint="apt-get install -y python3 there, or name one with `python` in the device's entry",
         )
-    here = {name: (resources.folder("board") / name) for name in (RUNNER, PROFILER)}
+    here = {name: resources.board(name) for name in (RUNNER, PROFILER)}
     for package in (wanted.name, *PACKAGES):
         if package in board.runtimes and "numpy" in board.runtimes:
             programs = session.deliver_all(dict(here), on_progress=on_progress)
