@@ -192,6 +192,7 @@ def counted() -> BenchRecord:
         samples_ms=samples,
         starts_ms=starts,
         latency_ms=latency(samples),
+        operators=_operators(4.33),
         conditions=conditions,
         init_ms=1.204,
         first_inference_ms=4.611,

@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from edgeship.artifact import Complexity, OperatorCost, Roofline
-from edgeship.report import charts, figures
+from edgeship.measurement import BenchRecord
+from edgeship.report import bench_page, charts, figures
 from edgeship.report.app_program import program
 from edgeship.report.page import environment
 from edgeship.run import BuildRecord, Quality, TrainingSummary
@@ -19,11 +20,12 @@ _COSTLIEST = 10
 _NOTHING = "-"
 
 
-def render(record: BuildRecord, *, compiled: Path | None = None) -> str:
+def render(record: BuildRecord, *, benches: Sequence[BenchRecord] = (), compiled: Path | None = None) -> str:
     """Return the page as HTML text. It loads nothing: no network, no script, no font.
 
     Args:
         record: of the build.
+        benches: of its artifact, one a device.
         compiled: a folder of the user's own that keeps the compiled template for the next process; most of the time
             that a page takes goes into compiling it.
     """
@@ -44,8 +46,11 @@ def render(record: BuildRecord, *, compiled: Path | None = None) -> str:
         record=record,
         charts=marked,
         weights=sorted(weights, key=_values, reverse=True),
-        verdict=_verdict(record.quality),
-        sections=list(_sections(record, notes)),
+        verdict=_verdict(record.quality, benches),
+        devices=bench_page.devices(benches),
+        measured=_measured(benches),
+        troubles=list(bench_page.troubles(benches)),
+        sections=list(_sections(record, notes, benches)),
         notes=notes,
         complexity=list(_complexity(record.reference_complexity, record.complexity)),
         costliest=_costliest(record.complexity),
@@ -58,8 +63,8 @@ def render(record: BuildRecord, *, compiled: Path | None = None) -> str:
     )  # fmt: skip
 
 
-def _verdict(quality: Quality) -> dict[str, Any]:
-    """Return the verdict in words, and whether bars make sense for its metric."""
+def _verdict(quality: Quality, benches: Sequence[BenchRecord]) -> dict[str, Any]:
+    """Return the verdict in words, and whether bars make sense for its metric; a device that computes wrongly is first."""
     what = f"{quality.metric} {figures.quality(quality.reference, quality.metric)} → {figures.quality(quality.got, quality.metric)}"
     over = f"on {figures.count(quality.examples)} {'seeded random inputs' if quality.synthetic else 'examples'}"
     if quality.budget is None:
@@ -70,6 +75,10 @@ def _verdict(quality: Quality) -> dict[str, Any]:
     else:
         kind, title = "missed", "Missed the budget"
         judged = f"Over the budget: a drop of {figures.number(quality.budget)} was allowed."
+    wrong = [bench.device for bench in benches if not bench.golden.passed]
+    if wrong and quality.passed:
+        kind, title = "missed", "Golden check failed"
+        judged += f" But the outputs on {', '.join(wrong)} are not this machine's."
     inside = all(0 <= value <= 1 for value in (quality.reference, quality.got))
     return {
         "kind": kind,
@@ -87,9 +96,25 @@ def _drop(quality: Quality) -> str:
     return f"{figures.number(abs(quality.drop))}{unit} {'worse' if quality.drop > 0 else 'better'}"
 
 
-def _sections(record: BuildRecord, notes: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _measured(benches: Sequence[BenchRecord]) -> dict[str, str] | None:
+    """Return the latency on the devices as one of the page's first figures."""
+    if not benches:
+        return None
+    fast, slow = (choose(benches, key=lambda bench: bench.latency_ms.p50) for choose in (min, max))
+    simulated = ", simulated" if any(bench.simulated for bench in benches) else ""
+    if len(benches) == 1:
+        shown = figures.latency_ms(fast.latency_ms.p50, fast.latency_ms)
+        return {"label": "Latency, measured", "shown": shown, "under": f"p50 on {fast.device}{simulated}"}
+    shown = f"{figures.ms(fast.latency_ms.p50)} to {figures.ms(slow.latency_ms.p50)}"
+    some = f", {sum(bench.simulated for bench in benches)} simulated" if simulated else ""
+    return {"label": "Latency, measured", "shown": shown, "under": f"p50 on {len(benches)} devices{some}"}
+
+
+def _sections(record: BuildRecord, notes: Sequence[str], benches: Sequence[BenchRecord]) -> Iterator[tuple[str, str]]:
     """Yield the sections that this page has: id and title."""
     yield "quality", "Size and quality"
+    if benches:
+        yield ("devices", "On the devices") if len(benches) > 1 else ("device-1", f"On {benches[0].device}")
     if notes:
         yield "advice", "Advice and notes"
     yield "complexity", "Complexity"

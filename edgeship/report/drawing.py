@@ -37,6 +37,10 @@ class Axis:
                 return marked
             finer = (factor * 10.0**power for power in range(powers.start - 1, powers.stop) for factor in (1, 2, 5))
             return [value for value in finer if self.low <= value <= self.high]
+        found = self._round_ones(about)
+        return found if len(found) > 1 else self._round_ones(2 * about)
+
+    def _round_ones(self, about: int) -> list[float]:
         rough = (self.high - self.low) / about
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
