@@ -1,4 +1,4 @@
-"""Reads what TFLite's benchmark_model prints and writes: three text dialects, and its result file.
+"""Reads what TFLite's benchmark_model prints, in its three dialects.
 
 The dialects, by their last line: "Average inference timings in us" (until 2020), "Inference timings in us" (since), and
 the "BENCHMARK RESULTS" block in milliseconds of LiteRT's own build. All print a `count=` line for the warm-up and one
@@ -8,8 +8,7 @@ for the timed run, in whole microseconds; that line is taken before the rounded 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -253,67 +252,3 @@ def fallback(output: Output, wanted: str) -> str | None:
     if left:
         return f"the {wanted} delegate left {left} operations to the CPU"
     return f"the {wanted} delegate took only a part: the CPU ran the rest" if mine.extent == "part" else None
-
-
-# ---- the result file
-
-_LATENCY = ("mean", "min", "max", "std", "p50", "p5", "p95", "init", "first", "warmup_mean")
-
-
-@dataclass(frozen=True)
-class ResultFile:
-    """The figures of `--result_file_path`: `latency_ms` by name, and the numbers of runs."""
-
-    latency_ms: Mapping[str, float]
-    runs: int | None
-    warmup_runs: int | None
-
-
-def result_file(content: bytes) -> ResultFile:
-    """Return a binary `tflite.tools.benchmark.BenchmarkResult` (benchmark_result.proto, 2025).
-
-    Raises:
-        ValueError: it is cut short, or not such a message.
-    """
-    parts: dict[int, bytes] = {}
-    for number, value in _message(content):
-        if number in (2, 3, 4) and isinstance(value, bytes):
-            parts[number] = value
-    latency: dict[str, float] = {}
-    for number, value in _message(parts.get(2, b"")):
-        if 1 <= number <= len(_LATENCY) and isinstance(value, float):
-            latency[_LATENCY[number - 1]] = value
-    counts = {number: value for number, value in _message(parts.get(4, b"")) if isinstance(value, int)}
-    if "mean" not in latency:
-        raise ValueError("no latency in the result file")
-    return ResultFile(latency, counts.get(2), counts.get(3))
-
-
-def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Give the fields of a protobuf message: its number, and a float, an integer or bytes by its wire type."""
-    at = 0
-    while at < len(content):
-        key, at = _varint(content, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(content, at)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(kind)
-        if kind == 2:
-            size, at = _varint(content, at)
-        if size is None or at + size > len(content):
-            raise ValueError("the result file is damaged")
-        piece, at = content[at : at + size], at + size
-        yield key >> 3, piece if kind == 2 else struct.unpack("<f" if kind == 5 else "<d", piece)[0]
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(content) and shift < 64:
-        byte = content[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise ValueError("the result file is damaged")

@@ -1,0 +1,28 @@
+"""Stand-ins for programs that cannot be shipped: they do the real work with what is at hand, and talk like the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from edgeship import resources
+
+Dialect = Literal["tflite-2019", "tflite-2021", "tflite-2025", "litert-2025"]
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+
+
+def benchmark_model(folder: Path, *, dialect: Dialect = "tflite-2025", python: str = "/usr/bin/env python3") -> Path:
+    """Write a benchmark_model that runs models with the Python runtime of the machine it stands on; return its path.
+
+    Args:
+        dialect: the build whose flags it knows and whose output it prints.
+        python: what starts it there: a path, or `env` with a name; it has numpy and ai_edge_litert or tflite_runtime.
+    """
+    source = (resources.folder("standin") / "benchmark_model.py").read_text(encoding="utf-8")
+    _, _, rest = source.partition("\n")
+    marked = rest.replace('DIALECT = "tflite-2025"', f'DIALECT = "{dialect}"')
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / f"benchmark_model-{dialect}"
+    made.write_text(f"#!{python}\n{marked}", encoding="utf-8")
+    made.chmod(0o755)
+    return made
