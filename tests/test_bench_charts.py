@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeship.measurement import BenchRecord, Snapshot
+from edgeship.report import figures
 from edgeship.report.bench_charts import MOST_POINTS, histogram, thinned, time_line, was_held_back
 from edgeship.report.drawing import Axis
 from tests import sample_bench
@@ -43,18 +44,16 @@ def test_they_stand_inside_their_frames(record: BenchRecord) -> None:
 
 
 def test_histogram_counts_every_sample() -> None:
-    record = sample_bench.record()
-    svg = histogram(record)
+    samples = (1.0,) * 6 + (2.0,) * 3 + (3.0,) * 2
+    latency = sample_bench.latency(samples)
+    svg = histogram(sample_bench.record(samples_ms=samples, starts_ms=None, latency_ms=latency))
     assert svg is not None
-    assert record.samples_ms is not None
-    heights = [float(height) for height in re.findall(r'height="([\d.]+)" style="fill: var\(--(?:after|before)\)', svg)]
-    top = max(heights)
-    scale = (232 - 22) / 1.08 / top  # the tallest bar reaches this share of the frame
-    assert scale == pytest.approx(1, abs=0.01)
-    share = sum(heights) / top
+    heights = [float(height) for height in re.findall(r'height="([\d.]+)" style="fill: var\(--after\)', svg)]
+    counts = [round(6 * height / max(heights), 1) for height in heights]
 
-    assert 1 < share < len(heights)
-    assert f"p50 {record.latency_ms.p50:.3f} ms" in texts(svg)
+    assert [count for count in counts if count] == [6, 3, 2]
+    assert counts[0] == 6 and counts[-1] == 2, "the range is from the shortest to the longest"
+    assert f"p50 {figures.latency_ms(1.0, latency)}" in texts(svg)
 
 
 def test_a_few_far_out_stand_in_the_last_bin_and_are_told() -> None:

@@ -48,7 +48,7 @@ class DeviceTerminal:
 
     def benches(self, records: Sequence[BenchRecord]) -> None:
         """Print a line a device, and under them what is wrong or odd."""
-        table = Table(box=None, header_style="dim")
+        table = Table(box=None, header_style="dim", pad_edge=False, collapse_padding=True)
         for head in ("device", "p50", "95 % interval", "memory", "golden", "valid"):
             table.add_column(head, overflow="fold", no_wrap=head != "device")
         for record in records:
