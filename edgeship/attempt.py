@@ -11,11 +11,23 @@ from typing import Any
 import tenacity
 from numpy.typing import NDArray
 
-from edgeship import __version__, conditions, devices, golden, latency, runtime_support, session, target, trust
+from edgeship import (
+    __version__,
+    android_facts,
+    conditions,
+    devices,
+    golden,
+    latency,
+    runtime_support,
+    session,
+    target,
+    trust,
+    watching,
+)
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import PASSING, BadInput, DeviceFault, StageFailed
-from edgeship.measurement import BenchRecord, Conditions, Feed, Latency, Measured, Memory, Trial, Wanted
+from edgeship.measurement import BenchRecord, Conditions, Feed, Measured, Trial, Wanted
 from edgeship.progress import OnProgress, Progress
 from edgeship.remote import Connection
 from edgeship.run import Quality
@@ -122,7 +134,7 @@ def run(
     chosen = runtime_of(device, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
-    refuse_wrong(given.deliverable, ready.name, ready.version, board.name)
+    refuse_wrong(given.deliverable, chosen.name, ready, board.name)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
     counted = bool(getattr(connection, "counted", False))
     wanted = Wanted(
@@ -136,7 +148,12 @@ def run(
     )
     feed = given.golden if given.data is None else joined(given.golden, given.data)
     trial = Trial(model, wanted, feed, given.deliverable.outputs)
-    measured = runtime.measure(board, ready, trial, on_progress=on_progress)
+    if chosen.name == "benchmark_model":  # it tells no conditions
+        with watching.watched(board, "android_conditions.sh", android_facts.read_conditions) as watch:
+            measured = runtime.measure(board, ready, trial, on_progress=on_progress)
+        measured = watch.around(measured)
+    else:
+        measured = runtime.measure(board, ready, trial, on_progress=on_progress)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
 
@@ -152,13 +169,14 @@ def _benchmark_model() -> target.Runtime:
     return target.Runtime(name="benchmark_model", version=None, source="named by the device's own entry")
 
 
-def refuse_wrong(deliverable: Deliverable, runtime: str, version: str | None, where: str) -> None:
+def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, where: str) -> None:
     """Refuse an artifact that the board's runtime would run wrongly.
 
     Raises:
         BadInput: with the operation and the reason.
     """
-    refusal = runtime_support.refusal(deliverable.graph, runtime=runtime, version=version)
+    runtime = getattr(ready, "name", chosen)
+    refusal = runtime_support.refusal(deliverable.graph, runtime=runtime, version=ready.version)
     if refusal is not None:
         raise BadInput(f"{deliverable.path}: {where}: {refusal.message}", hint=refusal.hint)
 
@@ -198,7 +216,9 @@ def _record(
         counted=counted,
         unmodelled=tuple(getattr(connection, "unmodelled", ())),
     )
-    believed = trust.judge(measured.samples, around, wanted=wanted)
+    believed = trust.judge(
+        measured.samples, around, wanted=wanted, runtime=measured.runtime, delegate=runtime_of(device, kind).delegate
+    )
     samples = measured.samples
     return BenchRecord(
         device=device.name,
@@ -242,6 +262,3 @@ def _ms(nanoseconds: tuple[int, ...] | None) -> tuple[float, ...] | None:
 
 def _one_ms(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else nanoseconds / 1e6
-
-
-__all__ = ["Assignment", "Latency", "Memory", "bench"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
 
 from edgeship.measurement import BenchRecord
+from edgeship.run_devices import Failed
 
 # The keys of `edgeship bench --json`, in the contract's order; what else a record holds follows them.
 CONTRACT = (
@@ -22,6 +23,18 @@ def contract(record: BenchRecord) -> dict[str, Any]:
     """Return the record as JSON values, the contract's keys first; a number that is not finite becomes null."""
     table = {field.name: plain(getattr(record, field.name)) for field in fields(record)}
     return {key: table[key] for key in (*CONTRACT, *(key for key in table if key not in CONTRACT))}
+
+
+def of_several(results: Sequence[BenchRecord | Failed]) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return what `--json` prints of a bench: an object for one device, a list for several, a failure as its `error`."""
+    tables = [contract(one) if isinstance(one, BenchRecord) else _failure(one) for one in results]
+    return tables[0] if len(tables) == 1 else tables
+
+
+def _failure(one: Failed) -> dict[str, Any]:
+    error = one.error
+    told = {"exit": error.exit_code, "message": error.message, "hint": error.hint}
+    return {"device": one.device, "error": {**told, "fault": getattr(error, "fault", None)}}
 
 
 def plain(value: object) -> Any:

@@ -22,6 +22,7 @@ from edgeship.examples import EVERY_INPUT, Examples, Preparation
 from edgeship.measurement import BenchRecord, Feed
 from edgeship.progress import Listener, StageTold
 from edgeship.run import Quality
+from edgeship.run_devices import Failed
 from edgeship.store import Store, home, write_whole
 
 GOLDEN_EXAMPLES = 8
@@ -47,14 +48,6 @@ class BenchOrder:
     governor: str | None = None
     wait_s: int = 0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A board of several that brought nothing back, and why."""
-
-    device: str
-    error: EdgeshipError
 
 
 def bench(order: BenchOrder, listener: Listener) -> tuple[BenchRecord | Failed, ...]:

@@ -33,9 +33,9 @@ from edgeship.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from edgeship.benchmarking import Failed
     from edgeship.front import Front
     from edgeship.measurement import BenchRecord
+    from edgeship.run_devices import Failed
 
 devices_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Your boards: add them, look at them.")
 lab_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Virtual boards, booted in QEMU.")
@@ -87,16 +87,17 @@ def bench(
 def show_benches(results: Sequence[BenchRecord | Failed]) -> None:
     """Print what each device brought back."""
     from edgeship.measurement import BenchRecord
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
+    screen = DeviceTerminal()
     made = [one for one in results if isinstance(one, BenchRecord)]
-    for record in made:
-        device_terminal.bench(record)
-    if len(results) > 1:
-        device_terminal.benches(made)
+    if len(made) == 1:
+        screen.bench(made[0])
+    elif made:
+        screen.benches(made)
     for one in results:
         if not isinstance(one, BenchRecord):
-            device_terminal.failed(one.device, one.error.message, one.error.hint)
+            screen.failed(one.device, one.error.message, one.error.hint)
 
 
 def exit_code(results: Sequence[BenchRecord | Failed], *, require_valid: bool) -> int:
@@ -122,12 +123,12 @@ def deploy(
 ) -> None:
     """Leave a versioned model on a device, switched atomically after the golden check passed there."""
     from edgeship import deployment
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     with screen.listening() as listener:
         done = deployment.deploy(artifact, device, to, listener, inventory_file=devices, wait_s=wait)
-    screen.show(asdict(done), lambda terminal: device_terminal.deployed(done))
+    screen.show(asdict(done), lambda terminal: DeviceTerminal().deployed(done))
 
 
 def rollback(
@@ -140,25 +141,25 @@ def rollback(
 ) -> None:
     """Put the version before the present one back, checked and switched in the same way."""
     from edgeship import deployment
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     with screen.listening() as listener:
         done = deployment.rollback(device, to, listener, inventory_file=devices, wait_s=wait)
-    screen.show(asdict(done), lambda terminal: device_terminal.deployed(done))
+    screen.show(asdict(done), lambda terminal: DeviceTerminal().deployed(done))
 
 
 @devices_app.command("list")
 def devices_list(context: typer.Context, devices: InventoryOption = None) -> None:
     """List your devices."""
     from edgeship import drawer, inventory
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     rows, place = drawer.rows(devices), inventory.place(devices)
     screen.show(
         {"file": str(place), "devices": [asdict(row) for row in rows]},
-        lambda terminal: device_terminal.devices(rows),
+        lambda terminal: DeviceTerminal().devices(rows),
     )
 
 
@@ -215,14 +216,15 @@ def devices_check(
 ) -> None:
     """Connect, ask each board what it is, and compare with its target."""
     from edgeship import drawer
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     checks = drawer.check_all(names or (), devices, wait_s=wait)
 
     def draw(_: object) -> None:
+        shown = DeviceTerminal()
         for one in checks:
-            device_terminal.device_check(one)
+            shown.device_check(one)
 
     screen.show({"checks": [asdict(one) for one in checks]}, draw)
     if any(not one.reachable or one.mismatches for one in checks):
@@ -233,11 +235,11 @@ def devices_check(
 def devices_scan(context: typer.Context, devices: InventoryOption = None) -> None:
     """Find devices: those that adb sees, and the hosts of your ssh config."""
     from edgeship import drawer
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     found = drawer.scan(devices)
-    screen.show({"found": [asdict(one) for one in found]}, lambda terminal: device_terminal.scan(found))
+    screen.show({"found": [asdict(one) for one in found]}, lambda terminal: DeviceTerminal().scan(found))
 
 
 @devices_app.command("clean")
@@ -267,12 +269,12 @@ def lab_up(
 ) -> None:
     """Make (once) and boot a virtual board, and leave it running, ready for ssh."""
     from edgeship import lab
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     with screen.listening() as listener:
         machine = lab.up(target, counted=not free_running, mirror=mirror, on_progress=listener.on_progress)
-    screen.show(asdict(machine), lambda terminal: device_terminal.lab([machine]))
+    screen.show(asdict(machine), lambda terminal: DeviceTerminal().lab([machine]))
 
 
 @lab_app.command("down")
@@ -282,22 +284,22 @@ def lab_down(
 ) -> None:
     """Shut virtual boards down."""
     from edgeship import lab
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     ended = lab.down(target)
-    screen.show({"machines": [asdict(one) for one in ended]}, lambda terminal: device_terminal.lab(ended))
+    screen.show({"machines": [asdict(one) for one in ended]}, lambda terminal: DeviceTerminal().lab(ended))
 
 
 @lab_app.command("list")
 def lab_list(context: typer.Context) -> None:
     """List the virtual boards that are made or run."""
     from edgeship import lab
-    from edgeship.report import device_terminal
+    from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
     machines = lab.machines()
-    screen.show({"machines": [asdict(one) for one in machines]}, lambda terminal: device_terminal.lab(machines))
+    screen.show({"machines": [asdict(one) for one in machines]}, lambda terminal: DeviceTerminal().lab(machines))
 
 
 def add_to(app: typer.Typer) -> None:

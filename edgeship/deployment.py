@@ -114,7 +114,7 @@ def _checked(
     chosen = attempt.runtime_of(entry, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, entry, chosen, home=home(), log=log, on_progress=listener.on_progress)
-    attempt.refuse_wrong(subject, ready.name, ready.version, board.name)
+    attempt.refuse_wrong(subject, chosen.name, ready, board.name)
     feed = benchmarking.feed_of(subject, benchmarking.GOLDEN_EXAMPLES)
     expected = host.outputs(subject.path, feed, log=log)
     trial = Trial(model, _ONCE, feed, subject.outputs, profile=False, memory=False)

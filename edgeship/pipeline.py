@@ -15,10 +15,11 @@ from edgeship.plan import Order, Plan
 from edgeship.progress import Listener, StageTold
 from edgeship.report import build_page
 from edgeship.run import BuildRecord
+from edgeship.run_devices import Failed
 from edgeship.store import Store, home
 
 if TYPE_CHECKING:
-    from edgeship.benchmarking import BenchOrder, Failed
+    from edgeship.benchmarking import BenchOrder
 
 __all__ = ["Order", "build", "ship"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeship.errors import EdgeshipError
 from edgeship.measurement import Board, Golden
 
 
@@ -73,3 +74,11 @@ class Deployed:
     artifact_sha256: str
     previous: str | None
     golden: Golden | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A device of several that brought nothing back, and why."""
+
+    device: str
+    error: EdgeshipError

@@ -15,7 +15,7 @@ from edgeship.session import Session
 EVERY_S = 2
 _END = "edgeship snapshot"
 _LONGEST_S = 24 * 3600.0
-ReadSnapshot = Callable[[Iterable[str]], Snapshot]
+ReadSnapshot = Callable[[Iterable[str]], Snapshot | None]
 
 
 class Watch:
@@ -31,8 +31,10 @@ class Watch:
         if line != _END:
             self._lines.append(line)
             return
-        self.snapshots.append(self.read(self._lines))
+        found = self.read(self._lines)
         self._lines = []
+        if found is not None:
+            self.snapshots.append(found)
 
     def around(self, measured: Measured) -> Measured:
         """Return what was measured with the conditions before, during and after it."""

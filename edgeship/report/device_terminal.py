@@ -129,6 +129,13 @@ class DeviceTerminal:
         rows = [("version", made.version), ("sha256", made.artifact_sha256), ("previous", made.previous or "none")]
         self._rows([*rows, *([("golden", _golden(made.golden))] if made.golden else [])])
 
+    def failed(self, device: str, message: str, hint: str | None) -> None:
+        """Print why a device brought nothing back."""
+        start = "" if message.startswith(f"{device}:") else f"[bold]{_shown(device)}[/]: "
+        self.console.print(f"[red]✗[/] {start}{_shown(message)}")
+        if hint:
+            self.console.print(f"  [dim]{_shown(hint)}[/]")
+
     def _rows(self, rows: Sequence[tuple[str, str]]) -> None:
         width = max((len(name) for name, _ in rows), default=0)
         for name, text in rows:
