@@ -17,8 +17,8 @@ from edgeship.errors import DeviceFault
 from edgeship.ssh_config import Host, Spot
 from edgeship.ssh_route import HANDSHAKE_TIMEOUT_S, Route, Transport
 
-ASK_EVERY_S = 4.0  # while a board says nothing, it is asked for a sign of life
-SILENT_TURNS = 4  # so a silent board is given up after 16 to 20 s
+ASK_EVERY_S = 3.5  # while a board says nothing, it is asked for a sign of life
+SILENT_TURNS = 4  # so a silent board is given up after 14 to 18 s
 PIECE_BYTES = 1 << 18
 _PACKET_BYTES = 1 << 15
 _BEGINS = b"edgeship-begins\n"

@@ -157,12 +157,16 @@ class _Lookup:
             words = ("/bin/sh", "-c", self._expand(wanted))
             return command.call(*words, timeout_s=_EXEC_TIMEOUT_S, check=False).exit_code == 0
         subject = {
-            "host": self._value("hostname") or self.asked.host,
+            "host": self._hostname(),
             "originalhost": self.asked.host,
             "user": self._value("user") or getpass.getuser(),
             "localuser": getpass.getuser(),
         }.get(kind)
         return subject is not None and _listed(wanted.split(","), subject)
+
+    def _hostname(self) -> str:
+        told = self._value("hostname") or self.asked.host
+        return re.sub(r"%[%hn]", lambda token: "%" if token[0] == "%%" else self.asked.host, told)
 
     def _value(self, key: str) -> str | None:
         return self.found[key][0] if key in self.found else None
@@ -174,9 +178,8 @@ class _Lookup:
 
     def _expand(self, value: str, *, path: bool = False) -> str:
         home = str(Path.home())
-        hostname = (self._value("hostname") or self.asked.host).replace("%h", self.asked.host)
         tokens = {
-            "%%": "%", "%h": hostname, "%n": self.asked.host, "%p": self._value("port") or "22", "%d": home,
+            "%%": "%", "%h": self._hostname(), "%n": self.asked.host, "%p": self._value("port") or "22", "%d": home,
             "%r": self._value("user") or getpass.getuser(), "%u": getpass.getuser(), "%L": os.uname().nodename.split(".")[0],
         }  # fmt: skip
         value = re.sub(r"%.", lambda token: tokens.get(token[0], token[0]), value)
@@ -193,7 +196,7 @@ class _Lookup:
             identities = [_ssh_folder() / name for name in KEYS]
         return Host(
             alias=self.asked.host,
-            hostname=self._expand(self._value("hostname") or self.asked.host),
+            hostname=self._hostname(),
             port=self._number("port") or 22,
             user=self._value("user") or getpass.getuser(),
             identities=tuple(dict.fromkeys(identities)),

@@ -225,13 +225,13 @@ class Sshd:
         subprocess.run(["ip", "link", "set", self.network.link, "down"], check=True, timeout=20)
 
     def sessions(self) -> list[int]:
-        """Return the processes of sshd that hold a connection each (those with a user logged in)."""
+        """Return the processes of sshd that hold a connection each and have a user logged in."""
         assert self.process is not None
         found = []
         for pid in _below(self.process.pid):
             with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if words.startswith(b"sshd: ") and b"@" in words:
+                words = Path(f"/proc/{pid}/cmdline").read_text()
+                if words.startswith(f"sshd: {self.user}") and "[priv]" not in words:
                     found.append(pid)
         return found
 
