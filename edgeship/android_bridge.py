@@ -178,14 +178,14 @@ class AndroidPipe(ProgramPipe):
         super().close()
 
 
-def attached() -> tuple[Attached, ...]:
-    """Return all that this machine's adb sees, ready or not.
+def attached(name: str = "adb") -> tuple[Attached, ...]:
+    """Return all that this machine's adb sees, ready or not; `name` is who asks, for messages.
 
     Raises:
         MissingTool: there is no adb program.
         DeviceFault: `failed`, its server does not start.
     """
-    return read_devices(_adb("adb", "devices", "-l").output)
+    return read_devices(_adb(name, "devices", "-l").output)
 
 
 def read_devices(text: str) -> tuple[Attached, ...]:
@@ -211,12 +211,12 @@ def connect(device: Device) -> AndroidBridge:
         DeviceFault: `unreachable`, `auth`, `mismatch`, `missing` or `failed`; the hint says what mends it.
     """
     serial = _serial(device)
-    state = _settled(serial)
+    state = _settled(device.name, serial)
     if state in (None, "offline") and _OVER_TCP.fullmatch(serial):
         _reach(device.name, serial, stale=state == "offline")
-        state = _settled(serial)
+        state = _settled(device.name, serial)
     if state is None:
-        raise _absent(device.name, serial, [each.serial for each in attached()])
+        raise _absent(device.name, serial, [each.serial for each in attached(device.name)])
     if state != "device":
         meaning = STATES.get(state, Meaning("unreachable", f"adb calls its state '{state}'", _AGAIN))
         raise _fault(device.name, serial, meaning)
@@ -237,7 +237,7 @@ def _serial(device: Device) -> str:
     if device.address:
         over_tcp = device.port is not None and not _OVER_TCP.fullmatch(device.address)
         return f"{device.address}:{device.port}" if over_tcp else device.address
-    serials = [each.serial for each in attached()]
+    serials = [each.serial for each in attached(device.name)]
     if len(serials) == 1:
         return serials[0]
     if serials:
@@ -249,11 +249,11 @@ def _serial(device: Device) -> str:
     raise _absent(device.name, None, [])
 
 
-def _settled(serial: str) -> str | None:
+def _settled(name: str, serial: str) -> str | None:
     """Return the state once it is not a passing one, None when no such device is attached."""
     deadline = time.monotonic() + _SETTLE_S
     while True:
-        state = next((each.state for each in attached() if each.serial == serial), None)
+        state = next((each.state for each in attached(name) if each.serial == serial), None)
         if state not in ("connecting", "authorizing") or time.monotonic() > deadline:
             return state
         time.sleep(0.1)

@@ -148,8 +148,9 @@ class AndroidBoard:
         while time.monotonic() < deadline:
             assert self.process is not None and self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
-            if Path(f"/sys/class/net/{self.link}/operstate").read_text().strip() != "up":
-                continue  # who asks for its address too early has to wait a second before asking again
+            with contextlib.suppress(OSError):
+                if Path(f"/sys/class/net/{self.link}/operstate").read_text().strip() != "up":
+                    continue  # who asks for its address too early has to wait a second before asking again
             with contextlib.suppress(OSError), socket.create_connection((self.theirs, PORT), timeout=0.1):
                 return
         raise AssertionError(f"adbd does not answer:\n{self.log.read_text()}")
@@ -227,7 +228,7 @@ def _host_folders() -> list[str]:
     """Return what this Python needs to run elsewhere: itself first, the loader's folder, libraries, then its packages."""
     loader = Path("/lib64/ld-linux-x86-64.so.2").resolve().parent  # a link there would lead to the board's own
     libraries = [str(loader), "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"]
-    packages = [path for path in sys.path if Path(path).is_dir() and not path.startswith(sys.base_prefix)]
+    packages = [path for path in sys.path if path and Path(path).is_dir() and not path.startswith(sys.base_prefix)]
     return [sys.base_prefix, *libraries, *packages]
 
 
