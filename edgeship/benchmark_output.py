@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dialect = Literal["average", "inference", "results"]
-_NUMBER = r"[-+\d.]+(?:e[-+]?\d+)?"
-_COUNT = re.compile(r"(?<!\() *\bcount=(\d+)(.*)")
+_NUMBER = r"-?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|nan|inf)"
+_COUNT = re.compile(r"\bcount=([0-9]+)\b(.*)")
 _FIELD = re.compile(rf"\b(first|curr|min|max|avg|std|p5|median|p95)=({_NUMBER})")
 _UNCONSUMED = re.compile(r"Unconsumed cmdline flags:(.*)")
 _SESSION = re.compile(rf"Initialized session in ({_NUMBER})ms")
@@ -26,14 +26,14 @@ _AVERAGE = re.compile(
     rf"Average inference timings in us: Warmup: ({_NUMBER}), (?:Init: ({_NUMBER}), )?(?:Inference|no stats): ({_NUMBER})"
 )
 _RESULT = re.compile(
-    rf"(Model initialization|Warmup \((?:first|avg)\)|Inference \(\w+\)):\s+({_NUMBER})(?: ms)?(?: \((\d+) runs\))?"
+    rf"(Model initialization|Warmup \((?:first|avg)\)|Inference \(\w+\)):\s+({_NUMBER})(?: ms)?(?: \(([0-9]+) runs\))?"
 )
 _APPLIED = re.compile(r"Explicitly applied (.+?) delegate, and the model graph will be (completely|partially)")
 _NOT_USED = re.compile(r"Though (.+?) delegate is explicitly applied, the model graph will not be executed")
 _REPLACING = re.compile(
-    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \((.+?)\) node, yielding (\d+) part"
+    r"Replacing ([0-9]+)(?: out of ([0-9]+))? node\(s\) with delegate \((.+?)\) node, yielding ([0-9]+) part"
 )
-_ON_CPU = re.compile(r"(\d+) operations will run on the GPU, and the remaining (\d+)")
+_ON_CPU = re.compile(r"([0-9]+) operations will run on the GPU, and the remaining ([0-9]+)")
 _XNNPACK = re.compile(r"Created TensorFlow Lite XNNPACK delegate for CPU")
 _NO_GPU = re.compile(r"GPU acceleration is unsupported on this platform")
 _COMPLAINT = re.compile(
@@ -92,7 +92,7 @@ class Output:
 
 def read(text: str) -> Output:
     """Return what a run of benchmark_model said, in whichever dialect, also with a logcat's prefixes."""
-    counts = [found for line in text.splitlines() if (found := _count(line))]
+    counts = _counts(text)
     inference, average = _INFERENCE.search(text), _AVERAGE.search(text)
     block = _block(text)
     warmup = counts[0] if counts else None
@@ -101,7 +101,7 @@ def read(text: str) -> Output:
     return Output(
         dialect="results" if block else "inference" if inference else "average" if average else None,
         init_ms=_init_ms(text, inference, average, block),
-        first_ms=_first_ms(inference, warmup, block),
+        first_ms=_first_ms(inference, warmup or (timed if counts else None), block),
         warmup=warmup,
         timed=timed,
         rounded=len(counts) < 2 and timed is not None,
@@ -113,14 +113,19 @@ def read(text: str) -> Output:
     )
 
 
-def _count(line: str) -> Runs | None:
-    found = _COUNT.search(line)
-    if found is None or "Timings (" in line or "Memory (" in line or int(found[1]) == 0:
+def _counts(text: str) -> list[Runs | None]:
+    """Return what the `count=` lines say, in their order; None for a series that was not run at all."""
+    lines = [line for line in text.splitlines() if "Timings (" not in line and "Memory (" not in line]
+    return [_runs(int(found[1]), found[2]) for line in lines if (found := _COUNT.search(line))]
+
+
+def _runs(runs: int, rest: str) -> Runs | None:
+    if runs == 0:
         return None
-    said = {name: float(value) / 1000 for name, value in _FIELD.findall(found[2])}
+    said = {name: round(float(value) / 1000, 7) for name, value in _FIELD.findall(rest)}
     only = said.get("curr", 0.0)  # equal values, or a single one, are printed as `curr` alone
     return Runs(
-        runs=int(found[1]),
+        runs=runs,
         mean_ms=said.get("avg", only),
         min_ms=said.get("min", only),
         max_ms=said.get("max", only),
@@ -168,10 +173,10 @@ def _init_ms(
 
 
 def _first_ms(
-    inference: re.Match[str] | None, warmup: Runs | None, block: Mapping[str, tuple[float, int | None]]
+    inference: re.Match[str] | None, earliest: Runs | None, block: Mapping[str, tuple[float, int | None]]
 ) -> float | None:
-    if warmup:
-        return warmup.first_ms
+    if earliest:
+        return earliest.first_ms
     if inference:
         return float(inference[2]) / 1000
     return block["Warmup (first)"][0] if "Warmup (first)" in block else None
@@ -250,5 +255,5 @@ def fallback(output: Output, wanted: str) -> str | None:
         return f"the {wanted} delegate took nothing: the CPU ran all of the model"
     left = mine.of - mine.replaced if mine.of is not None and mine.replaced is not None else output.on_cpu
     if left:
-        return f"the {wanted} delegate left {left} operations to the CPU"
+        return f"the {wanted} delegate left {left} operation{'s' if left > 1 else ''} to the CPU"
     return f"the {wanted} delegate took only a part: the CPU ran the rest" if mine.extent == "part" else None

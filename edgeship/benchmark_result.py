@@ -18,7 +18,7 @@ class ResultFile:
     """The figures of `--result_file_path`: `latency_ms` by name, and the numbers of runs."""
 
     latency_ms: Mapping[str, float]
-    runs: int | None
+    runs: int
     warmup_runs: int | None
 
 
@@ -37,9 +37,9 @@ def result_file(content: bytes) -> ResultFile:
         if 1 <= number <= len(_LATENCY) and isinstance(value, float):
             latency[_LATENCY[number - 1]] = value
     counts = {number: value for number, value in _message(parts.get(4, b"")) if isinstance(value, int)}
-    if "mean" not in latency:
-        raise ValueError("no latency in the result file")
-    return ResultFile(latency, counts.get(2), counts.get(3))
+    if "mean" not in latency or 2 not in counts:
+        raise ValueError("the result file lacks the latency or the number of runs")
+    return ResultFile(latency, counts[2], counts.get(3))
 
 
 def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
@@ -101,7 +101,7 @@ def timed(said: Output, content: bytes) -> Timed | None:
         doubts.append(f"the result file says {figures['mean']:.3f} ms on average, the text {said.timed.mean_ms:.3f}")
     init_ms, first_ms = figures.pop("init", said.init_ms), figures.pop("first", said.first_ms)
     figures.pop("warmup_mean", None)
-    figures["runs"] = float((file.runs if file else None) or (said.timed.runs if said.timed else 0))
+    figures["runs"] = float(file.runs if file else said.timed.runs if said.timed else 0)
     samples = Samples(
         init_ns=None if init_ms is None else round(init_ms * 1e6),
         first_ns=None if first_ms is None else round(first_ms * 1e6),

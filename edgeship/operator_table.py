@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from edgeship.measurement import Operator
 
-_NUMBER = r"[-+\d.]+(?:e[-+]?\d+)?"
+_NUMBER = r"-?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|nan|inf)"
 _REGULAR = "Operator-wise Profiling Info for Regular Benchmark Runs:"
 _HEADER = re.compile(r"\[node type\]|^node type\s*,", re.IGNORECASE)
-_TIMINGS = re.compile(rf"Timings \(microseconds\): count=\d+ .*?(?:avg|curr)=({_NUMBER})(?!.*avg=)")
+_TIMINGS = re.compile(rf"Timings \(microseconds\): count=[0-9]+ .*?(?:avg|curr)=({_NUMBER})(?!.*avg=)")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _row_pattern(header: str) -> re.Pattern[str]:
     """
     gap = r"\s*,\s*" if "," in header else r"\s+"
     lead = rf"{_NUMBER}{gap}" * (2 if "start" in header else 1)
-    cells = gap.join([rf"({_NUMBER})", rf"({_NUMBER})%", rf"({_NUMBER})%", _NUMBER, r"(\d+)", "(.*)"])
+    cells = gap.join([rf"({_NUMBER})", rf"({_NUMBER})%", rf"({_NUMBER})%", _NUMBER, r"([0-9]+)", "(.*)"])
     return re.compile(rf"\s*(\S.*?){gap}{lead}{cells}$")
 
 
