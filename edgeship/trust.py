@@ -231,10 +231,11 @@ def _of_samples(samples: Samples, *, counted: bool) -> Iterator[str]:
 def _of_count(samples: Samples) -> Iterator[str]:
     count = _count(samples)
     floors = {"p90": latency.P90_FLOOR, "p99": latency.P99_FLOOR}
-    missed = [name for name, floor in floors.items() if count < floor]
+    stated = floors if samples.samples_ns is not None else samples.aggregate_ms or {}
+    missed = [name for name, floor in floors.items() if name in stated and count < floor]
     if missed:
         needs = " and ".join(str(floors[name]) for name in missed)
-        yield f"{' and '.join(missed)} need {needs} runs and have {count}: --runs {floors[missed[-1]]}"
+        yield f"too few runs ({count}) to state {' and '.join(missed)}, which take {needs}: --runs {floors[missed[-1]]}"
     if samples.samples_ns:
         worth = latency.independent(np.asarray(samples.samples_ns))
         if worth < FEW_INDEPENDENT:
