@@ -33,7 +33,7 @@ def of_several(results: Sequence[BenchRecord | Failed]) -> dict[str, Any] | list
 
 def _failure(one: Failed) -> dict[str, Any]:
     error = one.error
-    told = {"exit": error.exit_code, "message": error.message, "hint": error.hint}
+    told = {"exit": error.exit_code, "message": error.message, "hint": error.hint, "log": plain(error.log)}
     return {"device": one.device, "error": {**told, "fault": getattr(error, "fault", None)}}
 
 

@@ -227,6 +227,13 @@ def aggregates() -> BenchRecord:
     )
 
 
+def mean_only() -> BenchRecord:
+    """Return what the tersest tool prints: a mean and a count, nothing else."""
+    told: dict[str, Any] = {"p50": None, "min": None, "max": None, "cv": None}
+    made = aggregates()
+    return dataclasses.replace(made, latency_ms=Latency(**told, mean=1.929, p90=None, p99=None, ci95=None, runs=50))
+
+
 def garbage() -> BenchRecord:
     """Return a run whose outputs are not the host's; the old runtime computed what is no number."""
     return record(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeship import bench_manifest, manifest
+from edgeship.errors import DeviceFault
 from edgeship.measurement import BenchRecord, Golden
+from edgeship.run_devices import Failed
 from tests import sample_bench
 
 RECORDS = [pytest.param(record, id=record.device) for record in sample_bench.every()]
@@ -55,3 +58,19 @@ def test_numbers_of_a_library_are_told_as_ours() -> None:
 def test_what_json_has_no_form_for_is_refused() -> None:
     with pytest.raises(TypeError, match="bytes has no form in JSON"):
         bench_manifest.plain({"a": b"text"})
+
+
+def test_several_are_a_list_and_a_failure_among_them_has_the_keys_of_every_failure() -> None:
+    fault = DeviceFault("attic: nothing answers", fault="unreachable", hint="is it on?", log=Path("/x/log"))
+    table = bench_manifest.of_several([sample_bench.record(), Failed("attic", fault)])
+
+    assert isinstance(table, list)
+    assert table[0] == bench_manifest.contract(sample_bench.record())
+    assert table[1] == {
+        "device": "attic",
+        "error": {"exit": 6, "message": "attic: nothing answers", "hint": "is it on?", "log": "/x/log", "fault": "unreachable"},
+    }  # fmt: skip
+
+
+def test_one_is_no_list() -> None:
+    assert bench_manifest.of_several([sample_bench.record()]) == bench_manifest.contract(sample_bench.record())

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from edgeship import latency
 from edgeship.bench_manifest import plain
+from edgeship.errors import DeviceFault
 from edgeship.measurement import BenchRecord, Golden, Latency, Memory, Operator, Runtime
 from edgeship.report import bench_page, build_page, conditions, figures
 from edgeship.run import Quality
+from edgeship.run_devices import Failed
 from tests import sample_bench, sample_record
 from tests.test_build_page import HOSTILE, Page
 
@@ -217,6 +220,30 @@ def test_batches_give_examples_a_second() -> None:
     assert "batches of 8" in text
 
 
+def test_a_tool_without_a_median_has_its_mean_told_as_such() -> None:
+    record = sample_bench.mean_only()
+    for html in (
+        bench_page.render(record),
+        bench_page.render(record, record),
+        build_page.render(sample_record.record(), benches=(record,)),
+    ):
+        text = text_of(html)
+        assert "mean 1.929 ms" in text and "Shortest not told" in text and "Variation not told" in text
+
+
+def test_devices_that_brought_nothing_back_are_on_the_page() -> None:
+    failed = [Failed("attic", DeviceFault("attic: nothing answers <b>", fault="unreachable"))]
+    some = bench_page.render(sample_bench.record(), failed=failed)
+    none = bench_page.render(failed=failed)
+    ship = build_page.render(sample_record.record(), failed=failed)
+
+    for html in (some, none, ship):
+        assert "attic</b> brought nothing back: nothing answers &lt;b&gt;" in html
+        assert Page(html).open == []
+    assert 'class="verdict doubtful"' in some and "2 devices" in some
+    assert 'class="verdict missed"' in none and "1 device<" in none
+
+
 def test_quality_from_json_reads_the_same() -> None:
     quality = sample_bench.throttled().quality
     pair = [bench_page.render(sample_bench.record(quality=each)) for each in (quality, plain(quality))]
@@ -281,3 +308,7 @@ def test_a_phone_of_many_sensors_shows_the_hottest() -> None:
 
     assert labels[0] == "temperature, zone39" and len(labels) == 9
     assert labels[-1] == "hottest of all 40 sensors"
+
+
+def test_the_floors_told_are_those_that_are_kept() -> None:
+    assert figures.FLOORS == {"p90": latency.P90_FLOOR, "p99": latency.P99_FLOOR}

@@ -123,6 +123,24 @@ def test_a_scan_a_lab_and_a_deployment() -> None:
         assert words in screen.text
 
 
+def test_one_of_several_that_failed_says_why_and_what_next() -> None:
+    screen = Screen()
+    screen.terminal.failed("attic", "attic: nothing answers", "is it on?")
+    screen.terminal.failed("cellar", "no space left", None)
+
+    assert screen.text == "✗ attic: nothing answers\n  is it on?\n✗ cellar: no space left\n"
+
+
+def test_a_tool_without_a_median_has_its_mean_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = DeviceTerminal()
+    screen.bench(sample_bench.mean_only())
+    screen.benches([sample_bench.mean_only()])
+    text = capsys.readouterr().out
+
+    assert "mean 1.929 ms, no interval" in text and "p50" not in text.splitlines()[1]
+    assert "varying by not told" in text and "mean 1.929 ms" in text.splitlines()[-1]
+
+
 def test_hostile_text_is_shown_and_moves_nothing() -> None:
     made = sample_bench.throttled()
     board = sample_bench.board(model=HOSTILE, system=HOSTILE)
@@ -136,6 +154,7 @@ def test_hostile_text_is_shown_and_moves_nothing() -> None:
     screen.terminal.device_check(DeviceCheck(HOSTILE, HOSTILE, True, board, (Mismatch(HOSTILE, HOSTILE, HOSTILE),), (HOSTILE,)))  # fmt: skip
     screen.terminal.scan([FoundDevice(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)])
     screen.terminal.lab([LabMachine(HOSTILE, HOSTILE, ssh_command=HOSTILE)])
+    screen.terminal.failed(HOSTILE, HOSTILE, HOSTILE)
     screen.terminal.deployed(Deployed(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, None))
 
     assert "\x1b" not in screen.text and "\x07" not in screen.text

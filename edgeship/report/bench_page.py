@@ -10,10 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgeship import __version__
 from edgeship.measurement import BenchRecord, Golden, Memory, Operator
 from edgeship.report import bench_charts, conditions, figures
 from edgeship.report.page import environment
 from edgeship.run import Quality
+from edgeship.run_devices import Failed
 
 _MOST_OPERATORS, _NBSP = 15, "\N{NO-BREAK SPACE}"
 _OVER = {"local": "on this machine", "ssh": "over ssh", "adb": "over adb", "virtual": "as a virtual board"}
@@ -27,38 +29,48 @@ class Mark:
     text: str
 
 
-def render(*records: BenchRecord, compiled: Path | None = None) -> str:
+def render(*records: BenchRecord, failed: Sequence[Failed] = (), compiled: Path | None = None) -> str:
     """Return the page of one bench, or of several side by side, as HTML text. It loads nothing.
 
     Args:
-        records: at least one.
+        records: of the devices that brought something back.
+        failed: the other devices.
         compiled: a folder that keeps the compiled templates for the next process.
     """
     template = environment(compiled).get_template("bench.html.j2")
-    artifacts = {record.artifact_sha256: record.artifact for record in records}
-    return template.render(devices=devices(records), verdict=verdict(records), artifacts=artifacts, made=records[-1])
+    return template.render(
+        devices=devices(records),
+        verdict=verdict(records, failed),
+        troubles=list(troubles((), failed)),  # a record tells its own below
+        artifacts={record.artifact_sha256: record.artifact for record in records},
+        names=[*(record.device for record in records), *(one.device for one in failed)],
+        edgeship=__version__,
+        made=max((record.made for record in records), default=""),
+    )
 
 
 def devices(records: Sequence[BenchRecord]) -> list[dict[str, Any]]:
     """Return what the templates need of each bench; the drawings in it are marked as safe."""
-    slowest = max((record.latency_ms.p50 for record in records), default=0.0)
+    slowest = max((figures.middle(record.latency_ms)[1] or 0.0 for record in records), default=0.0)
     return [_device(record, f"device-{place}", slowest) for place, record in enumerate(records, start=1)]
 
 
-def verdict(records: Sequence[BenchRecord]) -> dict[str, str]:
+def verdict(records: Sequence[BenchRecord], failed: Sequence[Failed] = ()) -> dict[str, str]:
     """Return the verdict over all benches: kind, title and sentence."""
     wrong = [record for record in records if not record.golden.passed]
     doubtful = [record for record in records if not record.valid]
-    kind = "missed" if wrong else "doubtful" if doubtful else "passed"
-    if len(records) > 1:
-        troubles = [_counted(len(wrong), "golden check failed"), _counted(len(doubtful), "not valid")]
-        told = ", ".join(trouble for trouble in troubles if trouble) or "all golden checks passed, all valid"
-        return {"kind": kind, "title": f"{len(records)} devices", "sentence": f"{told[0].upper()}{told[1:]}."}
+    kind = "missed" if wrong or not records else "doubtful" if doubtful or failed else "passed"
+    if len(records) != 1 or failed:
+        counts = {"brought nothing back": failed, "golden check failed": wrong, "not valid": doubtful}
+        told = ", ".join(f"{len(those)} {what}" for what, those in counts.items() if those)
+        count = len(records) + len(failed)
+        title = f"{count} device{'s' * (count != 1)}"
+        return {"kind": kind, "title": title, "sentence": f"{told or 'All golden checks passed, all valid'}."}
     (record,) = records
     title = {"missed": "Golden check failed", "doubtful": "Not valid", "passed": "Measured"}[kind]
-    interval = figures.interval_ms(record.latency_ms)
+    interval, (name, value) = figures.interval_ms(record.latency_ms), figures.middle(record.latency_ms)
     sentence = (
-        f"p50 {figures.latency_ms(record.latency_ms.p50, record.latency_ms)}{' (simulated)' if record.simulated else ''}"
+        f"{name} {figures.latency_ms(value, record.latency_ms)}{' (simulated)' if record.simulated else ''}"
         f"{f', 95 % interval {interval}' if interval else ''}, {figures.count(record.latency_ms.runs)} runs. "
         f"{'Golden check passed' if record.golden.passed else 'Its outputs are wrong'}; "
         f"{'valid' if record.valid else 'not valid: ' + '; '.join(record.reasons)}."
@@ -66,8 +78,10 @@ def verdict(records: Sequence[BenchRecord]) -> dict[str, str]:
     return {"kind": kind, "title": title, "sentence": sentence}
 
 
-def troubles(records: Sequence[BenchRecord]) -> Iterator[tuple[str, str]]:
+def troubles(records: Sequence[BenchRecord], failed: Sequence[Failed]) -> Iterator[tuple[str, str]]:
     """Yield what may not be missed on any page that shows these benches: on which device, and what."""
+    for one in failed:
+        yield one.device, f"brought nothing back: {one.error.message.removeprefix(f'{one.device}: ')}"
     for record in records:
         if not record.golden.passed:
             yield record.device, f"the golden check failed: {_golden(record.golden)}"
@@ -103,7 +117,7 @@ def _device(record: BenchRecord, anchor: str, slowest_ms: float) -> dict[str, An
         "quality": _quality(record.quality),
         "conditions": conditions.rows(surroundings),
         "board": conditions.board_facts(surroundings.board),
-        "relative": record.latency_ms.p50 / slowest_ms if slowest_ms else 0.0,
+        "relative": figures.share(figures.middle(record.latency_ms)[1] or 0.0, slowest_ms),
     }
 
 
@@ -131,10 +145,10 @@ def _simulated(record: BenchRecord) -> str:
 def _figures(record: BenchRecord) -> Iterator[dict[str, str]]:
     """Yield the figures of the run: label, value, what is said under it; `absent` for a value that is none."""
     latency, batch = record.latency_ms, record.conditions.batch
-    interval = figures.interval_ms(latency)
+    interval, (name, value) = figures.interval_ms(latency), figures.middle(latency)
     yield _figure(
-        "p50" + (f" of {batch} examples" if batch != 1 else ""),
-        figures.latency_ms(latency.p50, latency),
+        name + (f" of {batch} examples" if batch != 1 else ""),
+        figures.latency_ms(value, latency),
         f"95 % interval {interval}" if interval else "no interval: the tool keeps no samples",
     )
     for name in ("p90", "p99"):
@@ -147,8 +161,8 @@ def _figures(record: BenchRecord) -> Iterator[dict[str, str]]:
     yield _figure("Initialization", *_told_ms(record.init_ms))
     yield _figure("First inference", *_told_ms(record.first_inference_ms))
     if batch != 1:
-        rate = f"{figures.number(1e3 * batch / latency.p50)} a second" if latency.p50 else "-"
-        yield _figure("Throughput", rate, "examples, at the median")
+        rate = f"{figures.number(1e3 * batch / value)} a second" if value else "not told"
+        yield _figure("Throughput", rate, f"examples, at the {'median' if name == 'p50' else name}")
     elif record.memory:
         yield _figure("Peak memory", figures.mib(record.memory.peak_rss_mib), "in a run of its own")
     else:
@@ -192,7 +206,7 @@ def _memory(memory: Memory) -> list[dict[str, Any]]:
         ("the model's share", memory.model_mib, ""),
     ]
     known = [(name, value, kind) for name, value, kind in parts if value is not None]
-    largest = max(value for _, value, _ in known)
+    largest = max((value for _, value, _ in known), default=0.0)
     return [
         {"label": name, "share": figures.share(value, largest), "text": figures.mib(value), "kind": kind}
         for name, value, kind in known
@@ -237,10 +251,6 @@ def _quality(found: object) -> dict[str, str] | None:
         "sentence": f"{found.metric} {figures.quality(found.reference, found.metric)} → {figures.quality(found.got, found.metric)} "
         f"on {figures.count(found.examples)} {over}{budget}. {'' if found.passed else 'Missed.'}",
     }
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count else ""
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -15,17 +15,25 @@ from edgeship.report import bench_page, charts, figures
 from edgeship.report.app_program import program
 from edgeship.report.page import environment
 from edgeship.run import BuildRecord, Quality, TrainingSummary
+from edgeship.run_devices import Failed
 
 _COSTLIEST = 10
 _NOTHING = "-"
 
 
-def render(record: BuildRecord, *, benches: Sequence[BenchRecord] = (), compiled: Path | None = None) -> str:
+def render(
+    record: BuildRecord,
+    *,
+    benches: Sequence[BenchRecord] = (),
+    failed: Sequence[Failed] = (),
+    compiled: Path | None = None,
+) -> str:
     """Return the page as HTML text. It loads nothing: no network, no script, no font.
 
     Args:
         record: of the build.
         benches: of its artifact, one a device.
+        failed: the devices that brought nothing back.
         compiled: a folder of the user's own that keeps the compiled template for the next process; most of the time
             that a page takes goes into compiling it.
     """
@@ -49,7 +57,7 @@ def render(record: BuildRecord, *, benches: Sequence[BenchRecord] = (), compiled
         verdict=_verdict(record.quality, benches),
         devices=bench_page.devices(benches),
         measured=_measured(benches),
-        troubles=list(bench_page.troubles(benches)),
+        troubles=list(bench_page.troubles(benches, failed)),
         sections=list(_sections(record, notes, benches)),
         notes=notes,
         complexity=list(_complexity(record.reference_complexity, record.complexity)),
@@ -100,14 +108,16 @@ def _measured(benches: Sequence[BenchRecord]) -> dict[str, str] | None:
     """Return the latency on the devices as one of the page's first figures."""
     if not benches:
         return None
-    fast, slow = (choose(benches, key=lambda bench: bench.latency_ms.p50) for choose in (min, max))
-    simulated = ", simulated" if any(bench.simulated for bench in benches) else ""
+    simulated = sum(bench.simulated for bench in benches)
     if len(benches) == 1:
-        shown = figures.latency_ms(fast.latency_ms.p50, fast.latency_ms)
-        return {"label": "Latency, measured", "shown": shown, "under": f"p50 on {fast.device}{simulated}"}
-    shown = f"{figures.ms(fast.latency_ms.p50)} to {figures.ms(slow.latency_ms.p50)}"
-    some = f", {sum(bench.simulated for bench in benches)} simulated" if simulated else ""
-    return {"label": "Latency, measured", "shown": shown, "under": f"p50 on {len(benches)} devices{some}"}
+        (bench,) = benches
+        name, value = figures.middle(bench.latency_ms)
+        under = f"{name} on {bench.device}{', simulated' if simulated else ''}"
+        return {"label": "Latency, measured", "shown": figures.latency_ms(value, bench.latency_ms), "under": under}
+    found = [value for bench in benches if (value := figures.middle(bench.latency_ms)[1]) is not None]
+    shown = f"{figures.ms(min(found))} to {figures.ms(max(found))}" if found else "not told"
+    under = f"p50 on {len(benches)} devices{f', {simulated} simulated' if simulated else ''}"
+    return {"label": "Latency, measured", "shown": shown, "under": under}
 
 
 def _sections(record: BuildRecord, notes: Sequence[str], benches: Sequence[BenchRecord]) -> Iterator[tuple[str, str]]:

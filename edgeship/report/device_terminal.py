@@ -47,7 +47,7 @@ class DeviceTerminal:
             self.console.print(f"  [yellow]doubt[/]: {_shown(doubt)}")
 
     def benches(self, records: Sequence[BenchRecord]) -> None:
-        """Print a line a device, and under them what is wrong or odd."""
+        """Print a line a device, and under them what is wrong."""
         table = Table(box=None, header_style="dim", pad_edge=False, collapse_padding=True)
         for head in ("device", "p50", "95 % interval", "memory", "golden", "valid"):
             table.add_column(head, overflow="fold", no_wrap=head != "device")
@@ -56,7 +56,7 @@ class DeviceTerminal:
             simulated = f" {_SIMULATED}" if record.simulated else ""
             table.add_row(
                 f"[bold]{_shown(record.device)}[/]",
-                f"{figures.latency_ms(latency.p50, latency)}{simulated}",
+                f"{figures.middle_ms(latency)}{simulated}",
                 (figures.interval_ms(latency) or "-").removesuffix(" ms"),
                 figures.mib(record.memory.peak_rss_mib) if record.memory else "-",
                 _yes(record.golden.passed, "passed", "failed"),
@@ -67,8 +67,6 @@ class DeviceTerminal:
             wrong = [] if record.golden.passed else [f"golden check failed: {_golden(record.golden)}"]
             for told in (*wrong, *record.reasons):
                 self.console.print(f"  [bold red]{_shown(record.device)}[/]: {_shown(told)}")
-            for doubt in record.doubts:
-                self.console.print(f"  [yellow]{_shown(record.device)}[/]: {_shown(doubt)}")
 
     def devices(self, rows: Sequence[DeviceRow]) -> None:
         """Print a line a device of the inventory."""
@@ -156,15 +154,17 @@ def _verdict(record: BenchRecord) -> str:
 def _latency(record: BenchRecord) -> str:
     latency, batch = record.latency_ms, record.conditions.batch
     interval = figures.interval_ms(latency)
-    rate = f", {figures.number(1e3 * batch / latency.p50)} examples a second in batches of {batch}" if batch != 1 and latency.p50 else ""  # fmt: skip
+    name, value = figures.middle(latency)
+    rate = f", {figures.number(1e3 * batch / value)} examples a second in batches of {batch}" if batch != 1 and value else ""  # fmt: skip
     simulated = " simulated" if record.simulated else ""
     told = f", 95 % interval {interval}" if interval else ", no interval"
-    return f"p50 {figures.latency_ms(latency.p50, latency)}{simulated}{told}{rate}"
+    return f"{name} {figures.latency_ms(value, latency)}{simulated}{told}{rate}"
 
 
 def _tail(latency: Latency) -> str:
+    told = f"p90 {figures.percentile_ms('p90', latency)}, p99 {figures.percentile_ms('p99', latency)}"
     ends = f"{figures.latency_ms(latency.min, latency)} to {figures.latency_ms(latency.max, latency)}"
-    return f"p90 {figures.percentile_ms('p90', latency)}, p99 {figures.percentile_ms('p99', latency)}, all {ends}"
+    return f"{told}, all {ends}" if "not told" not in ends else told
 
 
 def _ms(value: float | None) -> str:

@@ -50,8 +50,10 @@ def percent(share_of_all: float) -> str:
     return f"{100 * share_of_all:.1f} %".replace(".0 %", " %")
 
 
-def variation(cv: float) -> str:
+def variation(cv: float | None) -> str:
     """Return a coefficient of variation as a percentage of two significant digits."""
+    if cv is None or not math.isfinite(cv):
+        return "not told"
     return f"{100 * cv:.{max(0, 1 - math.floor(math.log10(100 * cv)))}f} %" if 1e-6 <= cv < 1 else f"{100 * cv:.0f} %"
 
 
@@ -71,8 +73,10 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:,.0f} B"
 
 
-def mib(memory_mib: float) -> str:
+def mib(memory_mib: float | None) -> str:
     """Return mebibytes with about three digits."""
+    if memory_mib is None:
+        return "not told"
     return f"{memory_mib:,.0f} MiB" if memory_mib >= 100 else f"{memory_mib:.1f} MiB"
 
 
@@ -83,11 +87,27 @@ def ms(value: float) -> str:
     return f"{1000 * value:.3g} µs"
 
 
+def middle(latency: Latency) -> tuple[str, float | None]:
+    """Return the figure that stands for a run, and its name: the median, or the mean where a tool prints no median."""
+    for name in ("p50", "mean"):
+        value: float | None = getattr(latency, name)
+        if value is not None and math.isfinite(value):
+            return name, value
+    return "p50", None
+
+
+def middle_ms(latency: Latency) -> str:
+    """Return the median; a mean that stands in its place says so."""
+    name, value = middle(latency)
+    return f"{'mean ' if name == 'mean' else ''}{latency_ms(value, latency)}"
+
+
 def latency_decimals(latency: Latency) -> int:
     """Return how many decimals of a millisecond are known: two digits of the interval's half width, else four of the median."""
-    if not (math.isfinite(latency.p50) and latency.p50 > 0):
+    _, value = middle(latency)
+    if value is None or value <= 0:
         return 3
-    leading = math.floor(math.log10(latency.p50))
+    leading = math.floor(math.log10(value))
     half = (latency.ci95[1] - latency.ci95[0]) / 2 if latency.ci95 else 0.0
     known = 1 - math.floor(math.log10(half)) if half > 0 and math.isfinite(half) else 3 - leading
     return max(0, min(max(known, 1 - leading), _MOST_DIGITS - 1 - leading, _FINEST))
@@ -95,7 +115,7 @@ def latency_decimals(latency: Latency) -> int:
 
 def latency_ms(value: float | None, latency: Latency, *, unit: bool = True) -> str:
     """Return a time of a run, with the decimals that its interval allows."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "not told"
     return f"{value:,.{latency_decimals(latency)}f}{' ms' if unit else ''}"
 
@@ -198,7 +218,7 @@ def _listed(numbers: Iterable[float]) -> str:
 
 
 _WRITERS: tuple[Callable[..., object], ...] = (
-    breakable, change, count, db_kind, db_share, interval_ms, latency_ms, layer_name, mib, ms, number, percent,
+    breakable, change, count, db_kind, db_share, interval_ms, latency_ms, layer_name, mib, middle_ms, ms, number, percent,
     percentile_ms, preprocessing, quality, real_value, shape, share, size, variation,
 )  # fmt: skip
 FILTERS: Mapping[str, Callable[..., object]] = {writer.__name__: writer for writer in _WRITERS}
