@@ -81,7 +81,8 @@ def _one_of_several(board: Device, given: Assignment, listener: Listener) -> Ben
 def _told(board: Device, given: Assignment, listener: Listener) -> BenchRecord:
     began = time.monotonic()
     made = attempt.bench(board, given, listener.on_progress)
-    text = f"{board.name}: p50 {made.latency_ms.p50:.3f} ms"
+    name, middle = ("p50", made.latency_ms.p50) if made.latency_ms.p50 is not None else ("mean", made.latency_ms.mean)
+    text = f"{board.name}: {name} {middle:.3f} ms" if middle is not None else f"{board.name}: measured"
     listener.on_stage(StageTold("bench", "ran", "", time.monotonic() - began, text))
     return made
 

@@ -207,6 +207,16 @@ def devices_add(
     )
 
 
+@devices_app.command("remove")
+def devices_remove(context: typer.Context, name: DeviceArgument, devices: InventoryOption = None) -> None:
+    """Take a device out of your devices file."""
+    from edgeship import drawer
+
+    place = drawer.remove(name, devices)
+    screen: Front = context.obj
+    screen.show({"file": str(place), "removed": name}, lambda terminal: typer.echo(f"{name} is no longer in {place}"))
+
+
 @devices_app.command("check")
 def devices_check(
     context: typer.Context,

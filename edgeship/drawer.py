@@ -24,10 +24,11 @@ def rows(inventory_file: Path | None) -> list[DeviceRow]:
     """Return every device of the inventory, sorted by name, after `local`."""
     place = inventory.place(inventory_file)
     named = sorted(inventory.read(place).values(), key=lambda entry: entry.name)
-    return [
-        DeviceRow(entry.name, entry.target, entry.transport, _address(entry), entry.tags)
-        for entry in (inventory.find("local", place), *named)
-    ]
+    try:
+        named = [inventory.find("local", place), *named]
+    except BadInput:
+        pass  # this machine is of no kind that there is a target for
+    return [DeviceRow(entry.name, entry.target, entry.transport, _address(entry), entry.tags) for entry in named]
 
 
 def _address(entry: Device) -> str | None:
@@ -64,7 +65,20 @@ def entry(fields: dict[str, Any], benchmark_model: Path | None) -> Device:
             "benchmark_model": str(benchmark_model.resolve()),
             "benchmark_model_sha256": digest.of_file(benchmark_model),
         }
+    if "identity" in fields:  # relative to where the user stands, not to the devices file
+        fields["identity"] = str(Path(fields["identity"]).expanduser().absolute())
     return toml_file.parse(fields, Device, where=f"edgeship devices add {fields['name']}")
+
+
+def remove(name: str, inventory_file: Path | None) -> Path:
+    """Take a device out of the inventory; return the file.
+
+    Raises:
+        BadInput: there is no such entry.
+    """
+    place = inventory.place(inventory_file)
+    inventory.remove(place, name)
+    return place
 
 
 def check_all(names: Sequence[str], inventory_file: Path | None, *, wait_s: int = 0) -> list[DeviceCheck]:

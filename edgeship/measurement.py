@@ -68,15 +68,15 @@ class Samples:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one inference. A percentile below its floor of samples is None."""
+    """Milliseconds of one inference. A percentile below its floor of samples is None, and so is what a tool does not tell."""
 
-    mean: float
-    p50: float
+    mean: float | None
+    p50: float | None
     p90: float | None
     p99: float | None
-    min: float
-    max: float
-    cv: float
+    min: float | None
+    max: float | None
+    cv: float | None
     ci95: tuple[float, float] | None
     runs: int
 
