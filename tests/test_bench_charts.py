@@ -69,6 +69,18 @@ def test_a_few_far_out_stand_in_the_last_bin_and_are_told() -> None:
     assert float(bound) < 40
 
 
+def test_a_heavy_tail_does_not_press_the_rest_into_one_bin() -> None:
+    calm = tuple(0.3 + 0.0001 * (place % 1000) for place in range(1000))
+    samples = calm + tuple(5.0 + place for place in range(60))
+    latency = sample_bench.latency(samples)
+    svg = histogram(sample_bench.record(samples_ms=samples, starts_ms=None, latency_ms=latency))
+    assert svg is not None
+    heights = [float(height) for height in re.findall(r'height="([\d.]+)" style="fill: var\(--after\)', svg)]
+
+    assert "60 over " in "".join(texts(svg))
+    assert sum(height > 0.05 * max(heights) for height in heights) >= 3
+
+
 @pytest.mark.parametrize("samples", [None, (), (4.0,), (4.0, 4.0, 4.0)])
 def test_no_histogram_of_what_does_not_differ(samples: tuple[float, ...] | None) -> None:
     assert histogram(sample_bench.record(samples_ms=samples, starts_ms=None)) is None

@@ -14,7 +14,8 @@ MOST_POINTS = 600
 LIVE_BITS = 0xF  # of a Raspberry Pi's throttle word: what is so now; the rest tells of the time since its boot
 MODERATE = 2  # of Android's thermal status: from here on the system takes clock away
 _FEWEST_BINS, _MOST_BINS = 12, 48
-_BODY = 0.995  # what of the samples stands in bins of their own when a few lie far out
+_BODY = (0.9, 0.995)  # when some lie far out: how many at least, and at most, stand in bins of their own
+_FAR = 20.0  # times the range of the middle half, from the median: far out
 _APART = 8.0  # a range this many times its start is drawn on a logarithmic axis
 _LEFT, _RIGHT = 58, 528
 
@@ -28,7 +29,7 @@ def histogram(record: BenchRecord) -> str | None:
     if not samples or len(samples) < 2 or not max(samples) - min(samples) > 1e-6:
         return None
     ordered = sorted(samples)
-    low, high, body = ordered[0], ordered[-1], _quantile(ordered, _BODY)
+    low, high, body = ordered[0], ordered[-1], _body(ordered)
     cut = high - low > 1.6 * (body - low) > 1.6e-6
     top = body if cut else high
     counts, width = _bins(ordered, low, top)
@@ -185,6 +186,14 @@ def _held_back(moments: Sequence[tuple[float, Snapshot]]) -> list[Point]:
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def _body(ordered: Sequence[float]) -> float:
+    """Return up to where samples stand in bins of their own; where the middle half is all the same, nothing is far."""
+    least, most = (_quantile(ordered, share) for share in _BODY)
+    middle_half = _quantile(ordered, 0.75) - _quantile(ordered, 0.25)
+    far = _quantile(ordered, 0.5) + _FAR * middle_half if middle_half > 0 else most
+    return max(least, min(far, most))
 
 
 def _bins(ordered: Sequence[float], low: float, high: float) -> tuple[list[int], float]:
