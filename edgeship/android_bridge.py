@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,12 +71,12 @@ STATES: Mapping[str, Meaning] = {
 }
 
 # What adb complains of, the first that fits; adb leaves with 1 then, or with 0 and no word when its server or the device
-# goes away while a command runs. Each was provoked but for those of a USB port, which are read in adb's source.
+# goes away while a command runs. Provoked with the real program; for USB ports and old devices, read in its source.
 COMPLAINTS: tuple[tuple[str, Meaning], ...] = (
     (r"device unauthorized|failed to authenticate to", STATES["unauthorized"]),
     (r"device still authorizing", STATES["authorizing"]),
     (r"device still connecting", STATES["connecting"]),
-    (r"insufficient permissions for device|no permissions", STATES["no permissions"]),
+    (r"insufficient permissions for device|no permissions|USB permission failure", STATES["no permissions"]),
     (r"device offline", STATES["offline"]),
     (r"device '.*' not found|no devices(/emulators)? found", Meaning("lost", "it is attached no more", _AGAIN)),
     (
@@ -105,10 +106,11 @@ COMPLAINTS: tuple[tuple[str, Meaning], ...] = (
 
 
 class AndroidBridge:
-    """A connection to one Android board; nothing stands open here, the adb server holds it."""
+    """A connection to one Android board. It stands open in the adb server; here are the programs that use it."""
 
     def __init__(self, name: str, serial: str) -> None:
         self.name, self.serial = name, serial
+        self._pipes: weakref.WeakSet[AndroidPipe] = weakref.WeakSet()
 
     def start(self, script: str) -> Pipe:
         """Run a script there with its sh.
@@ -116,10 +118,14 @@ class AndroidBridge:
         Raises:
             MissingTool: there is no adb program here.
         """
-        return AndroidPipe(self.name, self.serial, script)
+        pipe = AndroidPipe(self.name, self.serial, script)
+        self._pipes.add(pipe)
+        return pipe
 
     def close(self) -> None:
-        """Leave everything as it is: the server and its connections are the user's."""
+        """End what still runs over it, from any thread; who waits for that hears `lost`. The server is the user's."""
+        for pipe in list(self._pipes):
+            pipe.process.kill()
 
 
 class AndroidPipe(ProgramPipe):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgeship.measurement import Board, Snapshot
 
 _KIB_A_MIB = 1024
-# Sensors that are not there, or not fitted, answer with figures such as -274 or 0 K in millidegrees.
+# A sensor that is not fitted answers with 0, or with a figure such as -99.9 or -274.
 _COLDEST_C, _HOTTEST_C = -40.0, 150.0
 # https://developer.android.com/reference/android/os/BatteryManager (BATTERY_STATUS_*)
 _BATTERY_STATUS = {"1": "unknown", "2": "charging", "3": "discharging", "4": "not charging", "5": "full"}
@@ -149,17 +149,17 @@ def _is_processor(line: str) -> bool:
 
 def _core_names(cpuinfo: Sequence[str]) -> tuple[str, ...]:
     """Return one name a core, in the board's order."""
-    names, maker = [], ""
+    parts, names, maker = [], [], ""
     for line in cpuinfo:
         key, _, value = (part.strip() for part in line.partition(":"))
         if key == "CPU implementer":
             maker = value
         elif key == "CPU part":
             code = f"{maker} {value}"
-            names.append(CORE_NAMES.get(code, code))
-        elif key == "model name":
+            parts.append(CORE_NAMES.get(code, code))
+        elif key == "model name":  # x86; 32-bit Arm has both, and says less here
             names.append(value)
-    return tuple(names)
+    return tuple(parts or names)
 
 
 def _zones(values: Sequence[str]) -> dict[str, float]:
@@ -171,7 +171,7 @@ def _zones(values: Sequence[str]) -> dict[str, float]:
         if figure is None or 200 < abs(figure) < 1000:  # tenths, or a few tenths of a degree: nobody can say
             continue
         celsius = figure / 1000 if abs(figure) >= 1000 else figure
-        if figure != 0 and _COLDEST_C <= celsius <= _HOTTEST_C:
+        if _plausible(celsius):
             name = name.strip() or "zone"
             found[name if name not in found else f"{name} {len(found)}"] = celsius
     return found
@@ -185,10 +185,14 @@ def _sensors(service: Sequence[str]) -> dict[str, float]:
         told = re.match(r"Temperature\{mValue=([-0-9.eE]+), mType=-?\d+, mName=([^,}]*)", line)
         if told is None:
             part = line if line.endswith(":") else part
-        elif (celsius := _figure(told[1])) is not None and _COLDEST_C <= celsius <= _HOTTEST_C:
+        elif (celsius := _figure(told[1])) is not None and _plausible(celsius):
             parts.setdefault(part, {})[told[2].strip()] = celsius
     current = parts.get("Current temperatures from HAL:")
     return current if current is not None else parts.get("Cached temperatures:", {})
+
+
+def _plausible(celsius: float) -> bool:
+    return celsius != 0 and _COLDEST_C <= celsius <= _HOTTEST_C
 
 
 def _thermal_status(service: Sequence[str]) -> int | None:

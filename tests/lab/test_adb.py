@@ -182,6 +182,17 @@ def test_what_breaks_the_connection_is_told_as_lost_and_it_can_be_made_again(
     assert remote.run(again, "echo back", timeout_s=10).text == "back\n"
 
 
+def test_a_cable_that_is_out_is_told_when_the_connection_is_closed(android_board: AndroidBoard) -> None:
+    """Nobody is told of it by the network: whoever misses a sign of life closes the connection."""
+    bridge = adb.connect(android_board.device)
+    with pytest.raises(AssertionError, match="not noticed"):
+        lost_in_the_run(bridge, android_board.cut, stdin=iter(()))
+    bridge.close()
+    android_board.mend()
+    bridge = adb.connect(android_board.device)
+    assert lost_in_the_run(bridge, bridge.close, stdin=forever()).fault == "lost"
+
+
 def test_a_command_on_a_connection_whose_device_went_away_is_lost(
     bridge: remote.Connection, adb_server: AdbServer
 ) -> None:
