@@ -184,7 +184,9 @@ def write_page(path: Path, results: Sequence[BenchRecord | Failed]) -> None:
     """
     from edgeship.report import bench_page
 
-    page = bench_page.render(*(one for one in results if isinstance(one, BenchRecord)), compiled=home() / "templates")
+    made = [one for one in results if isinstance(one, BenchRecord)]
+    failed = [one for one in results if isinstance(one, Failed)]
+    page = bench_page.render(*made, failed=failed, compiled=home() / "templates")
     try:
         write_whole(path, page.encode(errors="backslashreplace"))
     except OSError as error:

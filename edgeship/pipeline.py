@@ -68,17 +68,22 @@ def ship(
         return made, ()
     out = Path(made.artifact).parent
     results = benchmarking.bench(replace(measuring, artifact=str(out)), heard)
-    benches = tuple(one for one in results if isinstance(one, BenchRecord))
     with Store(home()) as store:
-        _publish(store, out, made, benches)
+        _publish(store, out, made, results)
     return made, results
 
 
-def _publish(store: Store, out: Path, made: BuildRecord, benches: tuple[BenchRecord, ...]) -> None:
+def _publish(store: Store, out: Path, made: BuildRecord, results: tuple[BenchRecord | Failed, ...]) -> None:
     """Write the out folder: the artifact, its manifest, and the page with what devices said of it."""
-    page = build_page.render(made, benches=benches, compiled=home() / "templates").encode(errors="backslashreplace")
+    benches = [one for one in results if isinstance(one, BenchRecord)]
+    failed = [one for one in results if isinstance(one, Failed)]
+    page = build_page.render(made, benches=benches, failed=failed, compiled=home() / "templates")
     table = manifest.as_bytes(manifest.manifest(made))
-    files: dict[str, Path | bytes] = {ARTIFACT: store.path(made.sha256), MANIFEST: table, REPORT: page}
+    files: dict[str, Path | bytes] = {
+        ARTIFACT: store.path(made.sha256),
+        MANIFEST: table,
+        REPORT: page.encode(errors="backslashreplace"),
+    }
     files |= {
         f"bench-{one.device.replace(':', '-')}.json": manifest.as_bytes(bench_manifest.contract(one)) for one in benches
     }

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from edgeship.artifact import Roofline, WeightHistogram
+from edgeship.report.drawing import Axis, frame, line, svg, text
 from edgeship.run import TrainingSummary
-
-_Point = tuple[float, float]
 
 
 def charts(
@@ -37,61 +35,27 @@ def charts(
     return drawn | {f"weights:{index}": _weights(entry) for index, entry in enumerate(histograms)}
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """A range of values laid over a range of the drawing's units."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        share = (self._scaled(min(max(value, self.low), self.high)) - low) / (high - low)
-        return self.start + share * (self.end - self.start)
-
-    def _scaled(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def ticks(self) -> list[float]:
-        """Return values to mark: powers of ten on a logarithmic axis, else about four round ones."""
-        if self.log:
-            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            marked = [10.0**power for power in powers]
-            if len(marked) > 2:
-                return marked
-            finer = (factor * 10.0**power for power in range(powers.start - 1, powers.stop) for factor in (1, 2, 5))
-            return [value for value in finer if self.low <= value <= self.high]
-        rough = (self.high - self.low) / 4
-        unit = 10.0 ** math.floor(math.log10(rough))
-        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [round(count * step, 12) for count in range(first, last + 1)]
-
-
 def _roofline(artifact: Roofline | None, reference: Roofline | None) -> str:
     """Draw the roofs and where the two models meet them, both axes logarithmic (doi:10.1145/1498765.1498785)."""
     found = [roof for roof in (reference, artifact) if roof is not None]
     low = 0.3 * min(min(max(roof.intensity, 0.01), roof.ridge) for roof in found)
     high = 4 * max(max(roof.intensity, roof.ridge) for roof in found)
-    x = _Axis(low, high, 52, 508, log=True)
+    x = Axis(low, high, 52, 508, log=True)
     top = 2 * max(roof.peak_gops for roof in found)
-    y = _Axis(0.7 * low * min(roof.memory_gb_per_s for roof in found), top, 272, 22, log=True)
-    parts = _frame(x, y, "operations a byte moved", "Gop/s")
+    y = Axis(0.7 * low * min(roof.memory_gb_per_s for roof in found), top, 272, 22, log=True)
+    parts = frame(x, y, "operations a byte moved", "Gop/s")
     for roof, colour, label in ((reference, "before", "float32 reference"), (artifact, "after", "artifact")):
         if roof is None:
             continue
         slope, peak = roof.memory_gb_per_s, roof.peak_gops
-        parts.append(_line([(x.at(v), y.at(min(peak, v * slope))) for v in (low, roof.ridge, high)], colour, 2))
+        parts.append(line([(x.at(v), y.at(min(peak, v * slope))) for v in (low, roof.ridge, high)], colour, 2))
         across, up = x.at(roof.intensity), y.at(min(peak, roof.intensity * slope))
-        parts.append(_line([(across, y.start), (across, up)], colour, 1, dashed=True))
+        parts.append(line([(across, y.start), (across, up)], colour, 1, dashed=True))
         parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" style="fill: var(--{colour})"/>')
-        parts.append(_text(x.end, y.at(peak) - 6, f"{peak:g} Gop/s", "end"))
+        parts.append(text(x.end, y.at(peak) - 6, f"{peak:g} Gop/s", "end"))
         side, anchor = (-11, "end") if across > 0.6 * x.end else (11, "start")
-        parts.append(_text(across + side, up + 20, label, anchor, colour="ink"))
-    return _svg(520, 316, parts)
+        parts.append(text(across + side, up + 20, label, anchor, colour="ink"))
+    return svg(520, 316, parts)
 
 
 def _training(training: TrainingSummary, key: str) -> str | None:
@@ -101,17 +65,17 @@ def _training(training: TrainingSummary, key: str) -> str | None:
     if len(values) < 2 or len(values) != len(rows):
         return None
     margin = 0.08 * (max(values) - min(values)) or 0.01 * abs(values[0]) or 1.0
-    x = _Axis(1, len(values), 50, 440)
-    y = _Axis(min(values) - margin, max(values) + margin, 150, 10)
-    parts = _frame(x, y, "epoch", "", whole=True)
+    x = Axis(1, len(values), 50, 440)
+    y = Axis(min(values) - margin, max(values) + margin, 150, 10)
+    parts = frame(x, y, "epoch", "", whole=True)
     points = [(x.at(step), y.at(value)) for step, value in enumerate(values, start=1)]
     borders = [step for step in range(1, len(rows)) if rows[step][0] != rows[step - 1][0]]
     for border in borders:
-        parts.append(_line([(x.at(border + 0.5), y.start), (x.at(border + 0.5), y.end)], "muted", 1, dashed=True))
+        parts.append(line([(x.at(border + 0.5), y.start), (x.at(border + 0.5), y.end)], "muted", 1, dashed=True))
     for start, stop in itertools.pairwise([0, *borders, len(rows)]):
-        parts.append(_line(points[start:stop], "after", 1.8))
+        parts.append(line(points[start:stop], "after", 1.8))
     parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" style="fill: var(--after)"/>' for a, b in points]
-    return _svg(452, 194, parts)
+    return svg(452, 194, parts)
 
 
 def _weights(histogram: WeightHistogram) -> str:
@@ -128,35 +92,3 @@ def _weights(histogram: WeightHistogram) -> str:
         f'<path d="M0 {height}{after}V{height}" style="fill: none; stroke: var(--after); stroke-width: 1.5px" '
         'vector-effect="non-scaling-stroke"/></svg>'
     )
-
-
-def _frame(x: _Axis, y: _Axis, across: str, up: str, *, whole: bool = False) -> list[str]:
-    """Return grid lines, figures at the ticks, and the axes' names; `whole` marks whole numbers only along x."""
-    parts = []
-    for value in y.ticks():
-        parts.append(_line([(x.start, y.at(value)), (x.end, y.at(value))], "line", 1))
-        parts.append(_text(x.start - 7, y.at(value) + 4, f"{value:,g}", "end"))
-    for value in x.ticks():
-        if whole and value != int(value):
-            continue
-        if not whole:
-            parts.append(_line([(x.at(value), y.start), (x.at(value), y.end)], "line", 1))
-        parts.append(_text(x.at(value), y.start + 18, f"{value:,g}", "middle"))
-    parts.append(_text((x.start + x.end) / 2, y.start + 37, across, "middle"))
-    parts.append(_text(2, y.end - 9, up, "start"))
-    return parts
-
-
-def _line(points: Sequence[_Point], colour: str, width: float, *, dashed: bool = False) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dash = "; stroke-dasharray: 2 4" if dashed else ""
-    style = f"fill: none; stroke: var(--{colour}); stroke-width: {width:g}; stroke-linejoin: round{dash}"
-    return f'<polyline points="{path}" style="{style}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str, *, colour: str = "muted") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill: var(--{colour})">{text}</text>'
-
-
-def _svg(width: int, height: int, parts: Iterable[str]) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(parts)}</svg>'
