@@ -41,6 +41,12 @@ _COMPLAINT = re.compile(
 )
 
 
+_LABELS = {
+    "XNNPACK": ("XNNPACK",), "GPU": ("GPU", "LITERT_CL", "ML_DRIFT", "METAL"), "NNAPI": ("NNAPI",),
+    "EXTERNAL": ("EXTERNAL",),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Runs:
     """One `count=` line, in milliseconds. Percentiles are None in builds that print none."""
@@ -217,10 +223,11 @@ def _delegations(text: str) -> tuple[Delegation, ...]:
 
 
 def _label(name: str) -> str:
-    """Return one name for a delegate, which the tool and the runtime call differently."""
-    for known in ("XNNPACK", "GPU", "NNAPI", "HEXAGON", "EXTERNAL"):
-        if known in name.upper():
-            return known
+    """Return one name for a delegate, which the tool and the runtimes call differently (LITERT_CL, ML_DRIFT_CL: GPU)."""
+    spelled = name.upper()
+    for label, marks in _LABELS.items():
+        if any(mark in spelled for mark in marks):
+            return label
     return name
 
 
@@ -249,6 +256,8 @@ def fallback(output: Output, wanted: str) -> str | None:
         wanted: the delegate's label: `GPU`, `EXTERNAL`, ….
     """
     mine = next((one for one in output.delegations if one.name == wanted), None)
+    if wanted == "EXTERNAL" and mine is not None and mine.extent != "none":  # its own name stands beside its figures
+        mine = next((one for one in output.delegations if one.name not in _LABELS and one.of is not None), mine)
     if output.gpu_unsupported and wanted == "GPU":
         return "this build has no GPU delegate for this platform: the CPU ran all of the model"
     if mine is None or mine.extent == "none":

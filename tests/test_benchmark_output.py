@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import benchmark_output, benchmark_result, elf, operator_table, process_memory
+from edgeship import benchmark_output, benchmark_result, operator_table
 from edgeship.benchmark_output import Delegation, Runs
 
 DATA = Path(__file__).parent / "data" / "benchmark_model"
@@ -114,6 +114,24 @@ def test_what_the_cpu_did_for_a_delegate_is_counted(
     found = benchmark_output.read(recorded(name))
     assert found.delegations == delegations
     assert benchmark_output.fallback(found, "GPU") == gpu
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted", "expected"),
+    [
+        (["Replacing 48 out of 90 node(s) with delegate (LITERT_CL) node, yielding 2 partitions for subgraph 0 (main).",
+          "Replacing 32 out of 43 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 4 partitions."],
+         "GPU", "the GPU delegate left 42 operations to the CPU"),
+        (["Replacing 31 out of 31 node(s) with delegate (ML_DRIFT_CL) node, yielding 1 partitions."], "GPU", None),
+        (["Replacing 60 out of 64 node(s) with delegate (VxDelegate) node, yielding 3 partitions.",
+          "Explicitly applied EXTERNAL delegate, and the model graph will be partially executed by the delegate w/ 2"],
+         "EXTERNAL", "the EXTERNAL delegate left 4 operations to the CPU"),
+        (["Explicitly applied EXTERNAL delegate, and the model graph will be partially executed by the delegate w/ 2"],
+         "EXTERNAL", "the EXTERNAL delegate took only a part: the CPU ran the rest"),
+    ],
+)  # fmt: skip
+def test_delegates_by_their_other_names(lines: list[str], wanted: str, expected: str | None) -> None:
+    assert benchmark_output.fallback(benchmark_output.read("\n".join(lines)), wanted) == expected
 
 
 @pytest.mark.parametrize(
@@ -310,76 +328,3 @@ def test_a_warm_up_that_was_faster_is_not_steady() -> None:
     found = benchmark_result.timed(benchmark_output.read(f"{warm}\n\n{timed}\n"), b"")
     assert found is not None
     assert not found.samples.steady
-
-
-# ---- memory, and what a binary is for
-
-
-def test_memory_is_the_most_that_was_seen() -> None:
-    text = """edgeship-bare
-VmHWM:\t   20480 kB
-RssAnon:\t    9000 kB
-edgeship-run
-VmHWM:\t    1024 kB
-RssAnon:\t     100 kB
-VmHWM:\t   40960 kB
-RssAnon:\t   30720 kB
-Pss:               35840 kB
-VmHWM:\t   40960 kB
-RssAnon:\t   20480 kB
-Pss:               25600 kB
-edgeship-log
-VmHWM: 99999999 kB
-"""
-    found = process_memory.read(text)
-    assert found is not None
-    assert (found.peak_rss_mib, found.bare_mib, found.model_mib) == (40, 20, 20)
-    assert (found.anonymous_mib, found.proportional_mib) == (30, 35)
-
-
-def test_a_board_without_fifos_gives_no_bare_memory() -> None:
-    found = process_memory.read("edgeship-run\nVmHWM: 2048 kB\nedgeship-log\n")
-    assert found is not None
-    assert (found.peak_rss_mib, found.bare_mib, found.model_mib, found.proportional_mib) == (2, None, None, None)
-    assert process_memory.read("edgeship-run\nedgeship-log\n") is None
-
-
-def program(machine: int, bits: int, loader: bytes | None) -> bytes:
-    """Return the head of an ELF file with one program header."""
-    wide = bits == 64
-    ident = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9)
-    size = 64 if wide else 52
-    head = ident + struct.pack("<HHI", 3, machine, 1)
-    head += struct.pack("<QQQ", 0, size, 0) if wide else struct.pack("<III", 0, size, 0)
-    head += struct.pack("<IHHHHHH", 0, size, 56 if wide else 32, 1, 0, 0, 0)
-    at = size + (56 if wide else 32)
-    length = len(loader or b"")
-    kind = 3 if loader else 1
-    entry = (
-        struct.pack("<IIQQQQQQ", kind, 4, at, 0, 0, length, length, 1)
-        if wide
-        else struct.pack("<8I", kind, at, 0, 0, length, length, 4, 1)
-    )
-    return head + entry + (loader or b"")
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (program(0xB7, 64, b"/system/bin/linker64\0"), elf.Program("aarch64", 64, "/system/bin/linker64")),
-        (program(0x28, 32, b"/lib/ld-linux-armhf.so.3\0"), elf.Program("arm", 32, "/lib/ld-linux-armhf.so.3")),
-        (program(0x3E, 64, None), elf.Program("x86_64", 64, None)),
-        (program(0xF7, 64, None), elf.Program("ELF machine 247", 64, None)),
-        (b"#!/usr/bin/env python3\nimport os\n", elf.Program(None, None, "/usr/bin/env")),
-        (b"<html>", None),
-        (b"\x7fELF", None),
-        (b"", None),
-    ],
-)
-def test_what_a_program_is_for(content: bytes, expected: elf.Program | None) -> None:
-    assert elf.read(content) == expected
-
-
-@given(st.binary(max_size=200))
-def test_any_head_of_a_file_is_read(rest: bytes) -> None:
-    elf.read(b"\x7fELF" + rest)

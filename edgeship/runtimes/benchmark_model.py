@@ -65,7 +65,7 @@ def ready(
         raise BadInput(f"{path}: not a program for a board (no ELF file, no script)")
     _check_machine(path, program, session.board)
     blob = session.deliver(path, what=path.name, on_progress=on_progress)
-    # The cache is not for running things: its file may be shared, and where links are refused a copy will do.
+    # It runs in the run's folder and goes with it; Android refuses links there, so a copy will do.
     script = f"ln -f {quote(blob)} {TOOL} 2>/dev/null || cp {quote(blob)} {TOOL}; chmod 755 {TOOL} || exit 73"
     if program.interpreter:
         script += f"; [ -e {quote(program.interpreter)} ] || echo lacks-loader"

@@ -6,6 +6,7 @@ original (`edgeship/standin`). The parsers are held against recorded output of t
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edgeship import digest, session, standin
+from edgeship import digest, resources, session, standin
 from edgeship.device import Device
 from edgeship.devices import local
 from edgeship.errors import BadInput, DeviceFault
@@ -264,6 +265,13 @@ def test_outputs_of_the_wrong_size_are_not_taken(board: Session, model: Path, tm
     binary = standin.benchmark_model(tmp_path / "bin", python=sys.executable)
     with pytest.raises(DeviceFault, match="bytes of outputs, not the"):
         bench(board, device(tmp_path, binary), trial)
+
+
+def test_the_stand_in_runs_on_a_boards_older_python() -> None:
+    source = (resources.folder("standin") / "benchmark_model.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 8))
+    assert "import edgeship" not in source
+    assert "from edgeship" not in source
 
 
 class TestTheBinary:
