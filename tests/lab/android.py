@@ -22,6 +22,7 @@ from typing import Self
 
 import pytest
 
+from edgeship.android_bridge import AndroidBridge, connect
 from edgeship.device import Device
 from tests.lab.android_root import SHELL_UID, make_root, require
 
@@ -317,3 +318,9 @@ def android_board(android_root: Path, adb_server: AdbServer, tmp_path: Path) -> 
 def android_device(android_board: AndroidBoard) -> Device:
     """Return a running Android board as an entry of an inventory."""
     return android_board.device
+
+
+@pytest.fixture
+def bridge(android_device: Device) -> AndroidBridge:
+    """Return a connection to a running board."""
+    return connect(android_device)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import android_bridge, android_facts, remote, resources
+from edgeship import remote
+from edgeship.android_bridge import LONGEST_SCRIPT_BYTES, AndroidBridge
 from edgeship.command import call
 from edgeship.device import Device
 from edgeship.devices import adb
 from edgeship.errors import DeviceFault, MissingTool
-from edgeship.measurement import Snapshot
-from tests.lab.android import HOST_PYTHON, PORT, AdbServer, AndroidBoard
+from edgeship.remote import Connection
+from tests.lab.android import PORT, AdbServer, AndroidBoard
 
 pytest_plugins = ("tests.lab.android",)
 
@@ -41,12 +40,6 @@ def named(address: str, **more: object) -> Device:
     )
 
 
-@pytest.fixture
-def bridge(android_device: Device) -> remote.Connection:
-    """Return a connection to a running board."""
-    return adb.connect(android_device)
-
-
 def refusal(work: Callable[[], object]) -> DeviceFault:
     """Return the fault that something raises; it names the device first."""
     with pytest.raises(DeviceFault) as caught:
@@ -55,17 +48,7 @@ def refusal(work: Callable[[], object]) -> DeviceFault:
     return caught.value
 
 
-def test_the_board_is_as_near_to_a_phone_as_debian_comes(bridge: remote.Connection) -> None:
-    """Its sh is mksh, its tools are toybox, its user is `shell`, and it has no Python."""
-    script = (
-        'echo "$KSH_VERSION"; id -u; readlink /system/bin/sha256sum; command -v python3; getprop ro.product.cpu.abi'
-    )
-    told = remote.run(bridge, script, timeout_s=10).text.splitlines()
-    assert "MIRBSD KSH" in told[0]
-    assert told[1:] == ["2000", "toybox", "x86_64"]
-
-
-def test_exit_codes_outputs_and_bytes_arrive_as_they_are(bridge: remote.Connection) -> None:
+def test_exit_codes_outputs_and_bytes_arrive_as_they_are(bridge: AndroidBridge) -> None:
     """Codes 0 to 255, a signal, both outputs apart, every byte value both ways, a script of any text."""
     for code in (0, 1, 7, 126, 255):
         assert remote.run(bridge, f"exit {code}", timeout_s=10).exit_code == code
@@ -82,12 +65,12 @@ def test_exit_codes_outputs_and_bytes_arrive_as_they_are(bridge: remote.Connecti
     )  # the rest is not taken
 
 
-def test_a_push_is_not_slower_than_adb_s_own(bridge: remote.Connection, adb_server: AdbServer, tmp_path: Path) -> None:
+def test_a_push_is_not_slower_than_adb_s_own(bridge: AndroidBridge, adb_server: AdbServer, tmp_path: Path) -> None:
     """`cat` at the far end takes at most five times as long as `adb push`: nothing beside a phone's cable."""
     data = os.urandom(48 << 20)
     (tmp_path / "data").write_bytes(data)
     started = time.monotonic()
-    adb_server("-s", bridge.serial, "push", str(tmp_path / "data"), "/data/local/tmp/pushed")  # type: ignore[attr-defined]
+    adb_server("-s", bridge.serial, "push", str(tmp_path / "data"), "/data/local/tmp/pushed")
     pushed_s = time.monotonic() - started
     started = time.monotonic()
     assert remote.run(bridge, "cat > /data/local/tmp/sent", timeout_s=60, stdin=pieces(data)).exit_code == 0
@@ -97,7 +80,7 @@ def test_a_push_is_not_slower_than_adb_s_own(bridge: remote.Connection, adb_serv
     assert sent_s < 5 * pushed_s + 0.5, f"{48 / sent_s:.0f} MiB/s against {48 / pushed_s:.0f} MiB/s"
 
 
-def test_a_full_disk_is_told_by_the_command(bridge: remote.Connection) -> None:
+def test_a_full_disk_is_told_by_the_command(bridge: AndroidBridge) -> None:
     """The board's /data has 512 MiB."""
     done = remote.run(
         bridge, "cat /dev/zero > /data/local/tmp/full; e=$?; rm -f /data/local/tmp/full; exit $e", timeout_s=60
@@ -107,7 +90,7 @@ def test_a_full_disk_is_told_by_the_command(bridge: remote.Connection) -> None:
 
 
 def test_a_command_out_of_time_is_ended_there_with_all_its_children(
-    bridge: remote.Connection, android_board: AndroidBoard
+    bridge: AndroidBridge, android_board: AndroidBoard
 ) -> None:
     """Also one that takes no input while much is waiting."""
     script = "sleep 600 & (sleep 601; true) & sleep 602"
@@ -126,7 +109,7 @@ def assert_nothing_runs(board: AndroidBoard) -> None:
     assert board.processes() == []
 
 
-def lost_in_the_run(bridge: remote.Connection, harm: Callable[[], object], *, stdin: Iterator[bytes]) -> DeviceFault:
+def lost_in_the_run(bridge: Connection, harm: Callable[[], object], *, stdin: Iterator[bytes]) -> DeviceFault:
     """Return the fault of a run that is harmed after it began; it has to come soon."""
     begun = threading.Event()
     found: list[DeviceFault] = []
@@ -193,9 +176,7 @@ def test_a_cable_that_is_out_is_told_when_the_connection_is_closed(android_board
     assert lost_in_the_run(bridge, bridge.close, stdin=forever()).fault == "lost"
 
 
-def test_a_command_on_a_connection_whose_device_went_away_is_lost(
-    bridge: remote.Connection, adb_server: AdbServer
-) -> None:
+def test_a_command_on_a_connection_whose_device_went_away_is_lost(bridge: AndroidBridge, adb_server: AdbServer) -> None:
     """The server knows nothing of it any more."""
     adb_server("disconnect")
     fault = refusal(lambda: remote.run(bridge, "true", timeout_s=10))
@@ -228,9 +209,9 @@ def test_who_does_not_answer_at_the_address_is_unreachable(adb_server: AdbServer
     assert hanging.fault == "unreachable"
 
 
-def test_an_unknown_serial_is_told_with_the_nearest_that_is_there(bridge: remote.Connection) -> None:
+def test_an_unknown_serial_is_told_with_the_nearest_that_is_there(bridge: AndroidBridge) -> None:
     """With nothing near it, what is attached stands in the hint."""
-    serial = bridge.serial  # type: ignore[attr-defined]
+    serial = bridge.serial
     near = refusal(lambda: adb.connect(named(serial[:-1])))  # adb takes it for an address: a closed port
     assert near.fault == "unreachable"
     unlike = refusal(lambda: adb.connect(named("R58M123ABC")))
@@ -326,82 +307,12 @@ def test_the_server_that_adb_starts_holds_none_of_our_pipes(android_device: Devi
     assert os.getsid(server) != os.getsid(0)
 
 
-def test_a_script_too_long_for_adb_is_our_bug_and_not_the_board_s(bridge: remote.Connection) -> None:
+def test_a_script_too_long_for_adb_is_our_bug_and_not_the_board_s(bridge: AndroidBridge) -> None:
     """The longest that passes does."""
-    longest = "#" * (android_bridge.LONGEST_SCRIPT_BYTES - 400)
+    longest = "#" * (LONGEST_SCRIPT_BYTES - 400)
     assert remote.run(bridge, f"echo here\n{longest}", timeout_s=10).text == "here\n"
     with pytest.raises(ValueError, match="at most"):
-        bridge.start("#" * android_bridge.LONGEST_SCRIPT_BYTES)
-
-
-def script(name: str) -> str:
-    """Return a script of the package's own."""
-    return (resources.PACKAGE / "board" / name).read_text()
-
-
-def test_the_board_tells_what_it_is(bridge: remote.Connection, android_board: AndroidBoard) -> None:
-    """Read from the real shell and tools; the properties and the cores are the fixture's."""
-    done = remote.run(bridge, f"folder=/data/local/tmp\n{script('android_facts.sh')}", timeout_s=20)
-    assert done.errors == b""
-    board = android_facts.read_facts(done.text.splitlines())
-    cores = os.cpu_count() or 1
-    assert (board.machine_id, board.serial) == (android_board.serial_number, android_board.serial_number)
-    assert (board.abi, board.word_bits, board.python, board.runtimes) == ("x86_64", 64, None, {})
-    assert board.model == "edgeship namespace phone (namespace)"
-    assert board.system and board.system.startswith("Android 14 (API level 34), edgeship/namespace/")
-    assert (board.cores, len(board.core_names)) == (cores, cores)
-    assert "sse2" in board.features
-    assert board.free_mib == 511
-    assert board.memory_mib and board.memory_mib > 500
-    assert (board.page_bytes, board.governor, board.clock_mhz) == (os.sysconf("SC_PAGESIZE"), "schedutil", 1800.0)
-    assert board.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    groups = android_facts.core_groups(done.text.splitlines())
-    assert [group.capacity for group in groups] == [1024, 250][-len(groups) :]
-    assert groups[-1].cpus == tuple(range(0, cores, 2))
-
-
-def test_the_board_tells_its_conditions_and_how_they_change(
-    bridge: remote.Connection, android_board: AndroidBoard
-) -> None:
-    """Clocks, sensors and the battery are the fixture's; load, memory and time are the kernel's."""
-
-    def snapshot() -> Snapshot:
-        done = remote.run(bridge, script("android_conditions.sh"), timeout_s=20)
-        assert done.errors == b""
-        found = android_facts.read_conditions(done.text.splitlines())
-        assert found is not None
-        return found
-
-    before = snapshot()
-    assert abs(before.wall_s - time.time()) < SOON_S
-    assert before.governor == ("schedutil",)
-    assert before.clock_mhz[:2] == (1800.0, 2850.0)[: os.cpu_count()]
-    assert before.temperature_c == {"cpu-0-0": 38.2, "CPU0": 36.5, "SKIN": 31.25}
-    assert (before.thermal_status, before.battery) == (0, {"level": 100.0, "temperature_c": 27.4, "status": "full"})
-    assert before.load is not None and before.available_kib and before.swap_used_kib is not None
-    services = android_board.path("/data/services")
-    (services / "thermalservice").write_text("Thermal Status: 3\nHAL Ready: false\n")
-    (services / "battery").write_text("Current Battery Service state:\n  present: false\n")
-    after = snapshot()
-    assert (after.thermal_status, after.battery, after.temperature_c) == (3, None, {"cpu-0-0": 38.2})
-    assert after.at_s > before.at_s
-
-
-def test_facts_in_the_warden_s_shell_leave_the_heartbeats_alone(bridge: remote.Connection) -> None:
-    """The warden reads its beats after the facts, on the same input."""
-    whole = f"folder=/data/local/tmp\n{script('android_facts.sh')}\n{script('android_conditions.sh')}\ncat"
-    done = remote.run(bridge, whole, timeout_s=20, stdin=[b"all of it\n"])
-    assert done.text.endswith("all of it\n")
-
-
-def test_this_machine_s_python_runs_there_for_stand_ins(bridge: remote.Connection) -> None:
-    """A stand-in for `benchmark_model` really runs the model that way."""
-    import numpy
-
-    done = remote.run(
-        bridge, f"{HOST_PYTHON} -c 'import ai_edge_litert, numpy; print(numpy.__version__)'", timeout_s=60
-    )
-    assert done.text.strip() == numpy.__version__, done.errors
+        bridge.start("#" * LONGEST_SCRIPT_BYTES)
 
 
 def test_twenty_connections_at_once(android_device: Device) -> None:
@@ -420,31 +331,3 @@ def test_twenty_connections_at_once(android_device: Device) -> None:
         thread.join(30)
     assert sorted(map(int, said)) == list(range(20))
     assert time.monotonic() - started < 10
-
-
-def test_nothing_of_ours_outlives_the_tests(android_root: Path, tmp_path: Path) -> None:
-    """Neither a board whose tests were killed, nor its network cable."""
-    code = f"""
-import os, sys
-from pathlib import Path
-from tests.lab.android import AndroidBoard
-board = AndroidBoard(Path({str(android_root)!r}), Path({str(tmp_path / "board.log")!r}))
-board.start()
-print(board.process.pid, board.link, flush=True)
-os.kill(os.getpid(), 9)
-"""
-    here = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": here},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout, done.stderr
-    pid, link = done.stdout.split()
-    deadline = time.monotonic() + SOON_S
-    while time.monotonic() < deadline and (Path(f"/proc/{pid}").exists() or Path(f"/sys/class/net/{link}").exists()):
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
-    assert not Path(f"/sys/class/net/{link}").exists()
