@@ -105,7 +105,7 @@ def exit_code(results: Sequence[BenchRecord | Failed], *, require_valid: bool) -
     from edgeship.measurement import BenchRecord
 
     made = [one for one in results if isinstance(one, BenchRecord)]
-    if any(not one.golden.passed for one in made):
+    if any(one.golden.failed for one in made):
         return 7
     failures = [one.error.exit_code for one in results if not isinstance(one, BenchRecord)]
     broken = require_valid and any(not one.valid for one in made)

@@ -149,6 +149,8 @@ class ProgramPipe:
 
     def close(self) -> None:
         """End the program and all it started, if it still runs; close our ends."""
+        if self.process.poll() is None:
+            _end(self.process)  # first, for a writer may be stuck in a full pipe and hold its lock
         self.end_input()
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -157,5 +159,3 @@ class ProgramPipe:
                 self.process.wait(0.1)
         if self.process.poll() is None:
             raise DeviceFault(f"the process {self.process.pid} does not end", fault="timeout")
-
-

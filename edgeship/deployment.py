@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import attempt, benchmarking, deliverable, devices, golden, host, inventory, target
+from edgeship import attempt, benchmarking, deliverable, devices, host, inventory, target
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, NothingToDo, VerdictNegative
@@ -119,7 +119,13 @@ def _checked(
     expected = host.outputs(subject.path, feed, log=log)
     trial = Trial(model, _ONCE, feed, subject.outputs, profile=False, memory=False)
     got = runtime.measure(board, ready, trial, on_progress=listener.on_progress).outputs
-    checked = golden.check(expected, got, subject.graph.interface.outputs)
+    checked = attempt.golden_check(expected, got, subject)
+    if not checked.compared:
+        raise DeviceFault(
+            f"{board.name}: the golden check could not be made: {checked.why}",
+            fault="missing",
+            hint="a newer benchmark_model has --output_filepath",
+        )
     if not checked.passed:
         raise VerdictNegative(
             f"{board.name}: the golden check failed: {checked.why or f'outputs differ by {checked.max_abs_error:.3g}'}",
@@ -188,12 +194,19 @@ mv {quote(new)} {quote(made)} && sync""",
 
 
 def _switch(board: Session, path: str, version: str) -> None:
-    """Have the path name this version: a rename, which the file system does whole or not at all."""
+    """Have the path name this version: a rename, which the file system does whole or not at all.
+
+    toybox's `mv -T` refuses a link to a folder, but its `ln -sfn` makes a new link beside and renames it, as is wanted;
+    busybox's removes the old one first, so `mv` is tried before it.
+    """
     fresh = f"{path}.versions/.new-link"
     board.checked(
         f"""echo {quote(fresh)} >> leftovers
 rm -f {quote(fresh)}
-ln -s {quote(path.rpartition("/")[2])}.versions/{version} {quote(fresh)} && mv -fT {quote(fresh)} {quote(path)} && sync""",
+link={quote(path.rpartition("/")[2])}.versions/{version}
+ln -s "$link" {quote(fresh)} || exit 73
+mv -fT {quote(fresh)} {quote(path)} 2>/dev/null || {{ rm -f {quote(fresh)}; ln -sfn "$link" {quote(path)}; }} || exit 73
+[ "$(readlink {quote(path)})" = "$link" ] && sync""",
         timeout_s=_TIMEOUT_S,
     )
 

@@ -104,13 +104,27 @@ class Operator:
 
 @dataclass(frozen=True)
 class Golden:
-    """The device's outputs against the host's on the same inputs; `max_steps` counts quantization steps, None for floats."""
+    """The device's outputs against the host's on the same inputs; `max_steps` counts quantization steps, None for floats.
+
+    `compared` is false where the tool on the board hands no outputs out: then nothing is known, and nothing passed.
+    """
 
     checked: int
     max_abs_error: float
     max_steps: int | None
     passed: bool
     why: str | None = None
+    compared: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Say whether the device's outputs were seen and are wrong."""
+        return self.compared and not self.passed
+
+    @property
+    def word(self) -> str:
+        """Return the verdict in a word or two."""
+        return "passed" if self.passed else "failed" if self.compared else "not compared"
 
 
 @dataclass(frozen=True)

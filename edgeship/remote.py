@@ -6,6 +6,7 @@ and output are the same for all and live here. Scripts are POSIX sh, for dash, b
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import shlex
@@ -200,15 +201,14 @@ def _kill(connection: Connection, group: int | None) -> None:
     except DeviceFault:
         return
     ended = threading.Event()
-    _thread(lambda: (_until_end(pipe), ended.set()))
+    _thread(_until_end, pipe, ended)
     ended.wait(_KILL_TIMEOUT_S)
     pipe.close()
 
 
-def _until_end(pipe: Pipe) -> None:
-    try:
+def _until_end(pipe: Pipe, ended: threading.Event) -> None:
+    with contextlib.suppress(OSError, DeviceFault):
         while pipe.read():
             pass
         pipe.wait()
-    except (OSError, DeviceFault):
-        pass
+    ended.set()

@@ -173,7 +173,7 @@ done"""
 def fault_of(name: str, done: Finished, *, what: str = "", need_mib: float | None = None) -> DeviceFault:
     """Return the error that a failed script on a board means."""
     said, complaint = done.text, done.complaint
-    if "edgeship full" in said or "No space left" in complaint or "Disk quota" in complaint:
+    if "edgeship full" in said or b"No space left" in done.errors or b"Disk quota" in done.errors:
         need = "" if need_mib is None else f": {what} needs {need_mib:.1f} MiB and {RESERVE_KIB // 1024} MiB to spare"
         return DeviceFault(
             f"{name}: its disk is full{need}",
@@ -223,7 +223,7 @@ def opened(
     lines.append(f"python={quote(device.python or 'python3')}")
     lines.append('echo "edgeship folder $folder"')
     script = "\n".join([*lines, _part("warden.sh"), _part(facts), _part("watch.sh")])
-    warden = _Warden(connection.start(script), device.name)
+    warden = _Warden(connection, connection.start(script), device.name)
     try:
         warden.hear(read_facts, OPEN_TIMEOUT_S + wait_s)
         yield Session(connection, device, warden.folder, run, warden)
@@ -246,8 +246,9 @@ def _who() -> str:
 class _Warden:
     """The workstation's end of the warden: sends heartbeats, notices when it is gone."""
 
-    def __init__(self, pipe: Pipe, name: str) -> None:
-        self.pipe, self.name = pipe, name
+    def __init__(self, connection: Connection, pipe: Pipe, name: str) -> None:
+        self.connection, self.pipe, self.name = connection, pipe, name
+        self._heard_s = time.monotonic()
         self.folder, self.governor = "", ""
         self.board: Board
         self._lines: list[str] = []
@@ -313,6 +314,7 @@ class _Warden:
             except (OSError, DeviceFault):
                 piece = b""
             *whole, left = (left + piece).split(b"\n")
+            self._heard_s = time.monotonic()
             with self._news:
                 self._lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
                 self._ended = not piece
@@ -324,7 +326,11 @@ class _Warden:
                 pass
 
     def _beat(self) -> None:
+        """Send heartbeats; when no answer comes for too long, end the connection: whoever waits on it is told."""
         while not self._dismissed.wait(HEARTBEAT_S) and not self._ended:
+            if time.monotonic() - self._heard_s > SILENCE_S:
+                self.connection.close()
+                return
             try:
                 self.pipe.write(b".")
             except (OSError, DeviceFault):

@@ -57,7 +57,7 @@ def devices(records: Sequence[BenchRecord]) -> list[dict[str, Any]]:
 
 def verdict(records: Sequence[BenchRecord], failed: Sequence[Failed] = ()) -> dict[str, str]:
     """Return the verdict over all benches: kind, title and sentence."""
-    wrong = [record for record in records if not record.golden.passed]
+    wrong = [record for record in records if record.golden.failed]
     doubtful = [record for record in records if not record.valid]
     kind = "missed" if wrong or not records else "doubtful" if doubtful or failed else "passed"
     if len(records) != 1 or failed:
@@ -72,7 +72,7 @@ def verdict(records: Sequence[BenchRecord], failed: Sequence[Failed] = ()) -> di
     sentence = (
         f"{name} {figures.latency_ms(value, record.latency_ms)}{' (simulated)' if record.simulated else ''}"
         f"{f', 95 % interval {interval}' if interval else ''}, {figures.count(record.latency_ms.runs)} runs. "
-        f"{'Golden check passed' if record.golden.passed else 'Its outputs are wrong'}; "
+        f"{'Its outputs are wrong' if record.golden.failed else f'Golden check {record.golden.word}'}; "
         f"{'valid' if record.valid else 'not valid: ' + '; '.join(record.reasons)}."
     )
     return {"kind": kind, "title": title, "sentence": sentence}
@@ -83,7 +83,7 @@ def troubles(records: Sequence[BenchRecord], failed: Sequence[Failed]) -> Iterat
     for one in failed:
         yield one.device, f"brought nothing back: {one.error.message.removeprefix(f'{one.device}: ')}"
     for record in records:
-        if not record.golden.passed:
+        if record.golden.failed:
             yield record.device, f"the golden check failed: {_golden(record.golden)}"
         if not record.valid:
             yield record.device, f"not valid: {'; '.join(record.reasons)}"
@@ -91,7 +91,8 @@ def troubles(records: Sequence[BenchRecord], failed: Sequence[Failed]) -> Iterat
 
 def marks(record: BenchRecord) -> list[Mark]:
     """Return the verdicts on one bench in a word each."""
-    golden = Mark("good", "golden check passed") if record.golden.passed else Mark("bad", "golden check failed")
+    kind = "good" if record.golden.passed else "bad" if record.golden.failed else "doubt"
+    golden = Mark(kind, f"golden check {record.golden.word}")
     valid = Mark("good", "valid") if record.valid else Mark("bad", "not valid")
     return [*([Mark("simulated", "simulated")] if record.simulated else []), golden, valid]
 

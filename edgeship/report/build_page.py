@@ -83,7 +83,7 @@ def _verdict(quality: Quality, benches: Sequence[BenchRecord]) -> dict[str, Any]
     else:
         kind, title = "missed", "Missed the budget"
         judged = f"Over the budget: a drop of {figures.number(quality.budget)} was allowed."
-    wrong = [bench.device for bench in benches if not bench.golden.passed]
+    wrong = [bench.device for bench in benches if bench.golden.failed]
     if wrong and quality.passed:
         kind, title = "missed", "Golden check failed"
         judged += f" But the outputs on {', '.join(wrong)} are not this machine's."

@@ -59,12 +59,14 @@ class DeviceTerminal:
                 f"{figures.middle_ms(latency)}{simulated}",
                 (figures.interval_ms(latency) or "-").removesuffix(" ms"),
                 figures.mib(record.memory.peak_rss_mib) if record.memory else "-",
-                _yes(record.golden.passed, "passed", "failed"),
+                "[yellow]not compared[/]"
+                if not record.golden.compared
+                else _yes(record.golden.passed, "passed", "failed"),
                 _yes(record.valid, "valid", "not valid"),
             )
         self.console.print(table)
         for record in records:
-            wrong = [] if record.golden.passed else [f"golden check failed: {_golden(record.golden)}"]
+            wrong = [] if not record.golden.failed else [f"golden check failed: {_golden(record.golden)}"]
             for told in (*wrong, *record.reasons):
                 self.console.print(f"  [bold red]{_shown(record.device)}[/]: {_shown(told)}")
 
@@ -146,7 +148,7 @@ def _shown(text: str) -> str:
 
 
 def _verdict(record: BenchRecord) -> str:
-    if not record.golden.passed:
+    if record.golden.failed:
         return "[bold white on red] WRONG OUTPUTS [/]"
     return "[bold white on green] MEASURED [/]" if record.valid else "[bold black on yellow] NOT VALID [/]"
 
@@ -190,7 +192,9 @@ def _golden(golden: Golden) -> str:
     steps = f", {golden.max_steps} step{'s' * (golden.max_steps != 1)}" if golden.max_steps is not None else ""
     why = f": {golden.why}" if golden.why else ""
     error = figures.number(golden.max_abs_error)
-    return f"{'passed' if golden.passed else 'failed'} on {golden.checked} inputs, largest error {error}{steps}{why}"
+    if not golden.compared:
+        return f"not compared{why}"
+    return f"{golden.word} on {golden.checked} inputs, largest error {error}{steps}{why}"
 
 
 def _runtime(record: BenchRecord) -> str:

@@ -17,6 +17,7 @@ from edgeship.device import Device
 from edgeship.errors import DeviceFault
 from edgeship.measurement import Feed, Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
 from edgeship.progress import OnProgress, Progress
+from edgeship.runtime_release import Refusal
 from edgeship.session import Session
 
 PACKAGES = ("ai-edge-litert", "tflite-runtime")
@@ -57,13 +58,19 @@ def ready(
         if package in board.runtimes and "numpy" in board.runtimes:
             programs = session.deliver_all(dict(here), on_progress=on_progress)
             return Ready(package, board.runtimes[package], "", programs)
-    chosen = wheels.choose(
-        wanted, architecture=board.architecture, word_bits=board.word_bits, python=board.python, libc=board.libc
-    )
-    if isinstance(chosen, str):
-        raise DeviceFault(f"{session.name}: {chosen}", fault="missing", hint="edgeship devices check says what it has")
-    archive = wheels.fetch(chosen, cache=home / "wheels", log=log, on_progress=on_progress)
-    tree = session.unpack(archive, what=f"{chosen.package} {chosen.version}", on_progress=on_progress)
+    # uname tells of the kernel; a 32-bit userland needs 32-bit wheels.
+    architecture = "armv7l" if board.word_bits == 32 and board.architecture == "aarch64" else board.architecture
+    chosen = wheels.choose((wanted,), architecture=architecture, python=board.python, libc=board.libc)
+    if isinstance(chosen, Refusal):
+        raise DeviceFault(f"{session.name}: {chosen.reason}", fault="missing", hint=chosen.hint)
+    if chosen.numpy is None and "numpy" not in board.runtimes:
+        raise DeviceFault(
+            f"{session.name}: there are no wheels of numpy for {architecture}, and the board has none of its own",
+            fault="missing",
+            hint=f"{chosen.board_numpy or 'install numpy'}, on the board",
+        )
+    packed = wheels.fetch(chosen, device=session.name, log=log, cache=home / "wheels", on_progress=on_progress)
+    tree = session.unpack(packed.path, what=f"{chosen.package} {chosen.version}", on_progress=on_progress)
     programs = session.deliver_all(dict(here), on_progress=on_progress)
     return Ready(chosen.package, chosen.version, f"PYTHONPATH={tree} ", programs)
 

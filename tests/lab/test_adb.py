@@ -21,8 +21,6 @@ from edgeship.errors import DeviceFault, MissingTool
 from edgeship.remote import Connection
 from tests.lab.android import PORT, AdbServer, AndroidBoard
 
-pytest_plugins = ("tests.lab.android",)
-
 ALL_BYTES = bytes(range(256)) * 16384  # 4 MiB
 SOON_S = 3.0
 

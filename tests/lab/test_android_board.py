@@ -13,8 +13,6 @@ from edgeship.android_bridge import AndroidBridge
 from edgeship.measurement import Snapshot
 from tests.lab.android import HOST_PYTHON, AndroidBoard
 
-pytest_plugins = ("tests.lab.android",)
-
 SOON_S = 3.0
 
 
