@@ -1,0 +1,87 @@
+"""A board that QEMU simulates on this machine, as `edgeship.lab` makes it; reached as a real one of its kind would be."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from edgeship.device import Device
+from edgeship.remote import Connection, Pipe
+
+if TYPE_CHECKING:
+    from edgeship.lab import Machine
+
+_ADB_TIMEOUT_S = 30.0
+KEYS = frozenset[str]()  # what an entry of this transport may say beside what every entry may
+
+
+class Virtual:
+    """A connection to a virtual board, which ends with it unless `edgeship lab up` started the board.
+
+    Attributes:
+        simulated: what is measured there is not a real board's.
+        counted: its time is counted in instructions, so latency repeats.
+        unmodelled: what of a real board it knows nothing of, in words.
+    """
+
+    def __init__(self, name: str, machine: Machine, inner: Connection, owned: contextlib.ExitStack) -> None:
+        self.name, self.machine = name, machine
+        self.simulated, self.counted, self.unmodelled = machine.simulated, machine.counted, machine.unmodelled
+        self._inner, self._owned = inner, owned
+
+    def start(self, script: str) -> Pipe:
+        """Run a POSIX sh script there."""
+        return self._inner.start(script)
+
+    def close(self) -> None:
+        """Close it, and end the board if it was started for this connection."""
+        self._owned.close()
+
+
+def connect(device: Device) -> Virtual:
+    """Return an open connection to the board of the device's target: the one that runs, else one started for this.
+
+    Raises:
+        BadInput: the target has no virtual board.
+        StageFailed: a board's image cannot be made.
+    """
+    from edgeship import lab
+
+    with contextlib.ExitStack() as owned:
+        machine = next((one for one in _left_running(device) if one.state == "running"), None)
+        if machine is None:
+            machine = owned.enter_context(lab.hold(device.target)).machine
+        inner = _reach(device, machine, owned)
+        owned.callback(inner.close)
+        return Virtual(device.name, machine, inner, owned.pop_all())
+
+
+def _left_running(device: Device) -> list[Machine]:
+    """Return the boards of the target, those that count instructions first."""
+    from edgeship import lab
+
+    return sorted(lab.running(device.target), key=lambda one: not one.counted)
+
+
+def _reach(device: Device, machine: Machine, owned: contextlib.ExitStack) -> Connection:
+    """Return a connection over the transport that a real board of the target has."""
+    there: dict[str, object]
+    if machine.system == "android":
+        from edgeship import android_bridge
+        from edgeship.command import call
+
+        serial = f"127.0.0.1:{machine.adb_port}"
+        # The adb server would keep the name of a board that is gone.
+        owned.callback(call, "adb", "disconnect", serial, timeout_s=_ADB_TIMEOUT_S, check=False)
+        there = {"transport": "adb", "address": serial}
+        return android_bridge.connect(device.model_copy(update=there))
+    from edgeship import secure_shell
+
+    there = {
+        "transport": "ssh",
+        "address": "127.0.0.1",
+        "port": machine.ssh_port,
+        "user": machine.user,
+        "identity": str(machine.identity),
+    }
+    return secure_shell.connect(device.model_copy(update=there), known_hosts=machine.known_hosts)

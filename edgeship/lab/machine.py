@@ -62,6 +62,7 @@ class Machine:
 
     name: str
     target: str
+    system: str
     folder: Path
     identity: Path
     pid: int
@@ -141,7 +142,7 @@ def start(
         end(folder, pipe)
         raise
     made = Machine(
-        who.name, who.target, folder, image.identity, pid, found[SSH_PORT], found[ADB_PORT], hardware.counted,
+        who.name, who.target, who.system, folder, image.identity, pid, found[SSH_PORT], found[ADB_PORT], hardware.counted,
         hardware.unmodelled, hardware.cpu, hardware.memory_mib, image.key, time.time(),
     )  # fmt: skip
     made.known_hosts.write_text(f"[127.0.0.1]:{made.ssh_port} {image.host_key}\n")

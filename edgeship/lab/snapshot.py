@@ -75,16 +75,20 @@ def named(who: Who, place: Path, lab: Path) -> Iterator[None]:
         ) from None
 
 
-def _disk(lab: Path, made: Image, wanted: Hardware, on_progress: OnProgress) -> Path:
-    """Return the disk with the sleeping system of some hardware, made if it is not there."""
+def where(lab: Path, made: Image, wanted: Hardware) -> Path:
+    """Return where the disk with the sleeping system of some hardware lies, once it is made."""
     version = command.call(machine_module.QEMU, "--version", timeout_s=60).output.splitlines()[0]
     code = digest.of_file(Path(machine_module.__file__))
-    key = digest.of_value([made.key, wanted.words, version, code])[:16]
-    snapshots = lab / "snapshots"
-    disk = snapshots / key / _DISK
+    return lab / "snapshots" / digest.of_value([made.key, wanted.words, version, code])[:16] / _DISK
+
+
+def _disk(lab: Path, made: Image, wanted: Hardware, on_progress: OnProgress) -> Path:
+    """Return that disk, made if it is not there."""
+    disk = where(lab, made, wanted)
     if disk.is_file():
         return disk
-    with image_module.locked(snapshots / f"{key}.lock"):
+    snapshots = lab / "snapshots"
+    with image_module.locked(snapshots / f"{disk.parent.name}.lock"):
         if not disk.is_file():
             image_module.require_space(snapshots, _NEEDED_MIB)
             on_progress(Progress("board", 0, 2, f"the first start of a {wanted.cpu}"))

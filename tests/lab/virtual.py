@@ -1,0 +1,90 @@
+"""Virtual boards for tests: real QEMU machines on real Debian images. A plugin: `pytest_plugins = ("tests.lab.virtual",)`.
+
+The image and the snapshots are made once: in the folder `$EDGESHIP_TEST_LAB` if that is set, which may live as long as
+one likes, else once for the run; the workers of one run share them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeship import lab, remote, secure_shell
+from edgeship.device import Device
+from edgeship.errors import MissingTool
+from edgeship.lab import image
+from edgeship.lab.image import MAKING
+from edgeship.remote import Connection
+
+
+@pytest.fixture(scope="session")
+def virtual_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which this run's virtual boards lie."""
+    try:
+        image.require_programs(MAKING)
+    except MissingTool as missing:
+        if os.environ.get("EDGESHIP_REQUIRE_LAB"):
+            raise
+        pytest.skip(f"{missing.message}: {missing.hint}")
+    named = os.environ.get("EDGESHIP_TEST_LAB")
+    if named:
+        return Path(named).resolve()
+    run = tmp_path_factory.getbasetemp()
+    return (run.parent if os.environ.get("PYTEST_XDIST_WORKER") else run) / "virtual-lab"
+
+
+@pytest.fixture
+def virtual_home(virtual_lab: Path, own_store: Path) -> Path:
+    """Let this test's edgeship, also on its command line, find the run's virtual boards; return its home."""
+    own_store.mkdir(parents=True, exist_ok=True)
+    virtual_lab.mkdir(parents=True, exist_ok=True)
+    (own_store / "lab").symlink_to(virtual_lab)
+    return own_store
+
+
+@pytest.fixture(scope="session")
+def virtual_rpi4(virtual_lab: Path) -> Iterator[lab.Held]:
+    """Give a virtual Raspberry Pi 4 that counts instructions; the tests of a worker share it."""
+    with lab.hold("rpi4", lab=virtual_lab) as held:
+        yield held
+
+
+@pytest.fixture(scope="session")
+def virtual_rpi5(virtual_lab: Path) -> Iterator[lab.Held]:
+    """Give a virtual Raspberry Pi 5 that counts instructions; the tests of a worker share it."""
+    with lab.hold("rpi5", lab=virtual_lab) as held:
+        yield held
+
+
+@pytest.fixture(scope="session")
+def fast_rpi4(virtual_lab: Path) -> Iterator[lab.Held]:
+    """Give a virtual Raspberry Pi 4 on all of this machine's cores, whose times mean nothing; the tests of a worker share it."""
+    with lab.hold("rpi4", counted=False, lab=virtual_lab) as held:
+        yield held
+
+
+def device(machine: lab.Machine, name: str = "board") -> Device:
+    """Return the entry by which a running virtual board is reached over ssh; its known_hosts file is the machine's."""
+    return Device(
+        name=name, target=machine.target, transport="ssh", address="127.0.0.1", port=machine.ssh_port,
+        user=machine.user, identity=str(machine.identity),
+    )  # fmt: skip
+
+
+def connect(machine: lab.Machine) -> Connection:
+    """Return a connection over ssh to a running virtual board."""
+    return secure_shell.connect(device(machine), known_hosts=machine.known_hosts)
+
+
+def said(machine: lab.Machine, script: str, stdin: bytes = b"") -> str:
+    """Return what a script prints on a running virtual board, over a connection of its own; it has to succeed."""
+    connection = connect(machine)
+    try:
+        done = remote.run(connection, script, timeout_s=120, stdin=[stdin])
+    finally:
+        connection.close()
+    assert done.exit_code == 0, done.complaint
+    return done.text
