@@ -27,6 +27,7 @@ from edgeship.ssh_keys import KeyRing
 CONNECT_TIMEOUT_S = 10.0
 HANDSHAKE_TIMEOUT_S = 20.0
 _MOST_JUMPS = 8
+_WRONG_KEYS = 3  # after fewer, no sshd hangs up
 # An RSA key signs in several ways.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
@@ -130,7 +131,7 @@ class Route:
         try:
             line = socket.create_connection((host.hostname, host.port), timeout=timeout_s)
         except socket.gaierror:
-            message, hint = f"no host is called {host.hostname}", f"getent hosts {shlex.quote(host.hostname)}"
+            message, hint = f"no address is known for {host.hostname}", f"getent hosts {shlex.quote(host.hostname)}"
         except TimeoutError:
             message, hint = f"{where} did not answer in {timeout_s:.0f} s", f"ping {shlex.quote(host.hostname)}"
         except ConnectionRefusedError:
@@ -234,30 +235,35 @@ def _acceptance(host: Host) -> str:
 
 def _log_in(name: str, transport: Transport, host: Host) -> None:
     """Try the user's keys."""
-    who = f"{host.user}@{host.hostname}"
-    try:
-        with contextlib.suppress(paramiko.BadAuthenticationType):
-            if not transport.auth_none(host.user):  # some let in whom the network vouches for
+    with KeyRing(host) as ring:
+        try:
+            if _opens(transport, host, ring):
                 return
-        with KeyRing(host) as ring:
-            for key in ring:
-                if _taken(transport, host.user, key):
-                    return
-                if not transport.is_active():
-                    break
-    except (paramiko.SSHException, EOFError, OSError):
-        raise DeviceFault(f"{name}: {who} ended the connection during the login", fault="unreachable") from None
+        except (paramiko.SSHException, EOFError, OSError):
+            pass  # it hung up
+    who = f"{host.user}@{host.hostname}"
+    if not transport.is_active() and len(ring.tried) < _WRONG_KEYS:
+        raise DeviceFault(f"{name}: {who} ended the connection during the login", fault="unreachable")
     tried = (
         f"takes none of our keys (tried {', '.join(ring.tried)})" if ring.tried else "asks for a key and we have none"
     )
     notes = [*ring.unusable, *(f"{path} needs its passphrase" for path in ring.locked)]
+    if not transport.is_active():
+        notes.append("it hung up after so many: name the right one as `identity` of the device")
     port = f"-p {host.port} " if host.port != 22 else ""
     file = f"-i {shlex.quote(str(host.identities[0]))} " if host.named and host.identities else ""
     raise DeviceFault(
         f"{name}: {who} {'; '.join([tried, *notes])}",
         fault="auth",
-        hint=ring.hint or f"ssh-copy-id {file}{port}{who}",
+        hint=ring.hint or f"ssh-copy-id {file}{port}{shlex.quote(f'{host.user}@{host.alias}')}",
     )
+
+
+def _opens(transport: Transport, host: Host, ring: KeyRing) -> bool:
+    with contextlib.suppress(paramiko.BadAuthenticationType):
+        if not transport.auth_none(host.user):  # some let in whom the network vouches for
+            return True
+    return any(transport.is_active() and _taken(transport, host.user, key) for key in ring)
 
 
 def _taken(transport: Transport, user: str, key: paramiko.PKey) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -123,7 +124,7 @@ class Sshd:
         self.address = network.theirs if network else "127.0.0.1"
         self.port = 2222 if network else free_port()
         self.root = os.geteuid() == 0
-        self.user = "edgeship-lab" if self.root else os.environ.get("USER") or str(os.getlogin())
+        self.user = "edgeship-lab" if self.root else pwd.getpwuid(os.getuid()).pw_name
         self.folder = Path(tempfile.mkdtemp(prefix="edgeship-sshd-"))  # not pytest's: others may not look in there
         self.folder.chmod(0o711)
         self.home = self.folder / "home"

@@ -171,6 +171,17 @@ def test_of_a_full_agent_only_the_named_key_is_offered(
     assert run(board.device(), ":").exit_code == 0
 
 
+def test_a_board_that_hangs_up_after_wrong_keys_says_what_to_do(
+    board: Sshd, desk: Desk, agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.trust(board)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    for number in range(9):
+        add(agent, keygen(desk.home / f"key{number}"))
+    fault = refused(board.device())
+    assert fault.fault == "auth" and "hung up after so many: name the right one as `identity`" in fault.message
+
+
 # --- whom we believe
 
 
@@ -305,7 +316,7 @@ def test_a_program_leads_to_a_board(board: Sshd, desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("no-such-host.invalid", "no host is called no-such-host.invalid"),
+        ("no-such-host.invalid", "no address is known for no-such-host.invalid"),
         ("127.0.0.1:{free}", "nothing listens at 127.0.0.1:{free}"),
     ],
 )

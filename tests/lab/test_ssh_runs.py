@@ -99,6 +99,23 @@ def test_many_programs_at_once_and_the_first_too_many(desk: Desk) -> None:
         connection.close()
 
 
+def test_keys_are_renewed_amid_transfers(desk: Desk) -> None:
+    with Sshd(options=["RekeyLimit 2M"]) as fresh:
+        connection = ssh.connect(desk.meet(fresh))
+        blob = os.urandom(12_000_000)
+        found = []
+        work = [
+            threading.Thread(target=lambda: found.append(remote.run(connection, "cat", timeout_s=60, stdin=[blob])))
+            for _ in range(3)
+        ]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join(60)
+        assert [one.output == blob for one in found] == [True] * 3
+        connection.close()
+
+
 # --- what ends a connection
 
 
