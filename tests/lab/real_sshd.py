@@ -125,7 +125,9 @@ class Sshd:
         self.port = 2222 if network else free_port()
         self.root = os.geteuid() == 0
         self.user = "edgeship-lab" if self.root else pwd.getpwuid(os.getuid()).pw_name
-        self.folder = Path(tempfile.mkdtemp(prefix="edgeship-sshd-"))  # not pytest's: others may not look in there
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="edgeship-sshd-", dir="/tmp")
+        )  # not pytest's: others may not look in there
         self.folder.chmod(0o711)
         self.home = self.folder / "home"
         self.home.mkdir()
@@ -155,6 +157,7 @@ class Sshd:
     def __exit__(self, *_: object) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.with_name(f"edgeship-{self.folder.name}.lease").unlink(missing_ok=True)
 
     def start(self) -> None:
         """Boot the board and wait until it answers."""
@@ -268,6 +271,7 @@ class Sshd:
         entry = {
             "name": name, "target": "linux-x86_64", "transport": "ssh",
             "address": self.address, "port": self.port, "user": self.user,
+            "lease": self.folder.name,  # all boards here have this machine's id
         }  # fmt: skip
         return Device.model_validate({**entry, **changes})
 
