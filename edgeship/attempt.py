@@ -27,7 +27,7 @@ from edgeship import (
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import PASSING, BadInput, DeviceFault
-from edgeship.measurement import BenchRecord, Conditions, Feed, Golden, Measured, Trial, Wanted
+from edgeship.measurement import BenchRecord, Conditions, Feed, Golden, Measured, Runtime, Trial, Wanted
 from edgeship.progress import OnProgress, Progress
 from edgeship.remote import Connection
 from edgeship.run import Quality
@@ -178,7 +178,7 @@ def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, where: str) 
     runtime = getattr(ready, "name", chosen)
     refusal = runtime_support.refusal(deliverable.graph, runtime=runtime, version=ready.version)
     if refusal is not None:
-        raise BadInput(f"{deliverable.path}: {where}: {refusal.message}", hint=refusal.hint)
+        raise BadInput(f"{deliverable.path}: {where}: {refusal.reason}", hint=refusal.hint)
 
 
 def joined(first: Feed, second: Feed) -> Feed:
@@ -237,7 +237,7 @@ def _record(
         conditions=around,
         valid=believed.valid,
         reasons=believed.reasons,
-        doubts=(*believed.doubts, *measured.doubts, *_governor(board)),
+        doubts=(*believed.doubts, *measured.doubts, *_governor(board), *_unknown(measured.runtime)),
         starts_ms=_ms(samples.starts_ns),
         warmup_ms=_ms(samples.warmup_ns) or (),
         artifact=str(given.deliverable.path),
@@ -260,6 +260,12 @@ def _governor(board: Session) -> tuple[str, ...]:
         "absent": "the governor could not be set: the board has no frequency scaling",
     }
     return (words[board.governor],) if board.governor in words else ()
+
+
+def _unknown(runtime: Runtime) -> tuple[str, ...]:
+    """Say when nothing is known of what the runtime runs correctly."""
+    doubt = runtime_support.doubt(runtime=runtime.name, version=runtime.version)
+    return () if doubt is None else (doubt,)
 
 
 def _ms(nanoseconds: tuple[int, ...] | None) -> tuple[float, ...] | None:

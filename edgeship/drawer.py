@@ -11,7 +11,8 @@ from typing import Any
 
 from edgeship import attempt, devices, digest, inventory, target, toml_file
 from edgeship.device import Device
-from edgeship.errors import BadInput, EdgeshipError, NothingToDo
+from edgeship.devices import adb, ssh
+from edgeship.errors import BadInput, EdgeshipError, MissingTool, NothingToDo
 from edgeship.measurement import Board
 from edgeship.run_devices import DeviceCheck, DeviceRow, FoundDevice, Mismatch
 from edgeship.session import Session
@@ -39,15 +40,21 @@ def _address(entry: Device) -> str | None:
 
 
 def scan(inventory_file: Path | None) -> list[FoundDevice]:
-    """Return the devices that could be added: those of adb, and the hosts of the user's ssh config."""
+    """Return the devices that could be added: those of adb, and the hosts of the user's ssh config.
+
+    Raises:
+        BadInput: the ssh config cannot be read.
+    """
     known = {entry.address: entry.name for entry in inventory.read(inventory.place(inventory_file)).values()}
-    found = [
-        FoundDevice(one.name, transport, one.address, one.state, known.get(one.address))
-        for transport, module in devices.TRANSPORTS.items()
-        if (look := getattr(module, "scan", None)) is not None
-        for one in look()
-    ]
-    return sorted(found, key=lambda one: (one.transport, one.name))
+    found = [FoundDevice(name, "ssh", address, "in the ssh config", known.get(address)) for name, address in ssh.scan()]
+    try:
+        found += [
+            FoundDevice(one.model or one.serial, "adb", one.serial, one.state, known.get(one.serial))
+            for one in adb.scan()
+        ]
+    except MissingTool:
+        pass  # who has no adb has no adb devices
+    return found
 
 
 def entry(fields: dict[str, Any], benchmark_model: Path | None) -> Device:

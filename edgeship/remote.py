@@ -122,11 +122,11 @@ def run(
                     f"{connection.name}: a command there took longer than {timeout_s:g} s and was ended",
                     fault="timeout",
                 ) from None
+        for failure in failures:  # ours, and nothing that the board did
+            raise failure
         code = pipe.wait()
     finally:
         pipe.close()
-    for failure in failures:
-        raise failure
     return Finished(code, bytes(found.output), found.complaints)
 
 
@@ -197,7 +197,7 @@ def _kill(connection: Connection, group: int | None) -> None:
     if group is None:
         return
     try:
-        pipe = connection.start(f"kill -9 -- -{group}")
+        pipe = connection.start(f"kill -9 -{group}")  # dash knows no `--` here
     except DeviceFault:
         return
     ended = threading.Event()
