@@ -243,10 +243,11 @@ def _uv() -> str | None:
 
 
 def _complaint(done: Called) -> str:
-    """Return the line in which an installer says what is wrong; the last one is often advice."""
-    lines = [re.sub(r"^\W+", "", line) for line in (done.errors or done.output).splitlines()]
-    telling = [line.strip() for line in lines if line.lower().startswith(("error", "caused by", "no solution"))]
-    return ": ".join(dict.fromkeys(telling))[:400] or done.complaint
+    """Return what an installer says is wrong, and the deepest cause it names; its last line is often advice."""
+    text = done.errors or done.output
+    wrong = re.findall(r"^\W*error:?\s*(.+)$", text, re.IGNORECASE | re.MULTILINE)
+    causes = re.findall(r"^\W*(?:cause|caused by):\s*(.+)$", text, re.IGNORECASE | re.MULTILINE)
+    return ": ".join([*wrong[:1], *causes[-1:]])[:400] or done.complaint
 
 
 def _files(tree: Path) -> list[Path]:
