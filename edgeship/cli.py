@@ -44,6 +44,7 @@ from edgeship.options import (
 
 if TYPE_CHECKING:
     from edgeship.front import Front
+    from edgeship.report.terminal import Terminal
 
 
 class Edgeship(TyperGroup):
@@ -181,9 +182,14 @@ def ship(
     screen: Front = context.obj
     with screen.listening() as listener:
         made, results = pipeline.ship(order, measuring, listener, stop=stop)
+
+    def draw(terminal: Terminal) -> None:
+        terminal.build(made)
+        cli_devices.show_benches(results)
+
     screen.show(
         {"build": manifest.contract(made), "bench": bench_manifest.of_several(results)},
-        lambda terminal: (terminal.build(made), cli_devices.show_benches(results)),
+        draw,
     )
     code = cli_devices.exit_code(results, require_valid=require_valid)
     _leave(made.quality.passed and code != 7, otherwise=code)

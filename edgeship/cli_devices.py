@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +34,9 @@ from edgeship.options import (
 
 if TYPE_CHECKING:
     from edgeship.front import Front
+    from edgeship.lab import Machine
     from edgeship.measurement import BenchRecord
-    from edgeship.run_devices import Failed
+    from edgeship.run_devices import Failed, LabMachine
 
 devices_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Your boards: add them, look at them.")
 lab_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Virtual boards, booted in QEMU.")
@@ -187,7 +188,7 @@ def devices_add(
     cpu: Annotated[list[int] | None, typer.Option("--cpu", help="A core that runs are held to; repeat.")] = None,
     lease: Annotated[str | None, typer.Option("--lease", help="Name of its lease; default: its machine id.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to find it by; repeat.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Write over the entry of this name.")] = False,
+    overwrite: Annotated[bool, typer.Option("--replace", help="Write over the entry of this name.")] = False,
     devices: InventoryOption = None,
 ) -> None:
     """Write a device into your devices file."""
@@ -199,7 +200,7 @@ def devices_add(
     }  # fmt: skip
     entry = drawer.entry({key: value for key, value in fields.items() if value}, benchmark_model)
     place = inventory.place(devices)
-    inventory.add(place, entry, replace=replace)
+    inventory.add(place, entry, replace=overwrite)
     screen: Front = context.obj
     table = {"file": str(place), "device": entry.model_dump(mode="json", exclude_none=True)}
     screen.show(
@@ -284,7 +285,8 @@ def lab_up(
     screen: Front = context.obj
     with screen.listening() as listener:
         machine = lab.up(target, counted=not free_running, mirror=mirror, on_progress=listener.on_progress)
-    screen.show(asdict(machine), lambda terminal: DeviceTerminal().lab([machine]))
+    shown = _machine(machine)
+    screen.show(asdict(shown), lambda terminal: DeviceTerminal().lab([shown]))
 
 
 @lab_app.command("down")
@@ -297,7 +299,7 @@ def lab_down(
     from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
-    ended = lab.down(target)
+    ended = [replace(_machine(one), state="ended") for one in lab.down(target)]
     screen.show({"machines": [asdict(one) for one in ended]}, lambda terminal: DeviceTerminal().lab(ended))
 
 
@@ -308,8 +310,15 @@ def lab_list(context: typer.Context) -> None:
     from edgeship.report.device_terminal import DeviceTerminal
 
     screen: Front = context.obj
-    machines = lab.machines()
+    machines = [_machine(one) for one in lab.running()]
     screen.show({"machines": [asdict(one) for one in machines]}, lambda terminal: DeviceTerminal().lab(machines))
+
+
+def _machine(one: Machine) -> LabMachine:
+    """Return a virtual board as its commands show it."""
+    from edgeship.run_devices import LabMachine
+
+    return LabMachine(one.target, one.state, one.pid, one.ssh_port, one.adb_port, one.counted, one.ssh_command)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ def rows(inventory_file: Path | None) -> list[DeviceRow]:
     """Return every device of the inventory, sorted by name, after `local`."""
     place = inventory.place(inventory_file)
     named = sorted(inventory.read(place).values(), key=lambda entry: entry.name)
-    try:
+    with contextlib.suppress(BadInput):  # this machine may be of no kind that there is a target for
         named = [inventory.find("local", place), *named]
-    except BadInput:
-        pass  # this machine is of no kind that there is a target for
     return [DeviceRow(entry.name, entry.target, entry.transport, _address(entry), entry.tags) for entry in named]
 
 
@@ -47,13 +45,11 @@ def scan(inventory_file: Path | None) -> list[FoundDevice]:
     """
     known = {entry.address: entry.name for entry in inventory.read(inventory.place(inventory_file)).values()}
     found = [FoundDevice(name, "ssh", address, "in the ssh config", known.get(address)) for name, address in ssh.scan()]
-    try:
+    with contextlib.suppress(MissingTool):  # who has no adb has no adb devices
         found += [
             FoundDevice(one.model or one.serial, "adb", one.serial, one.state, known.get(one.serial))
             for one in adb.scan()
         ]
-    except MissingTool:
-        pass  # who has no adb has no adb devices
     return found
 
 
@@ -115,7 +111,7 @@ def check(name: str, inventory_file: Path | None, *, wait_s: int = 0) -> DeviceC
     return DeviceCheck(name, kind.name, True, board, found, tuple(_notes(board, kind, found)))
 
 
-@contextmanager
+@contextlib.contextmanager
 def leased(entry: Device, kind: Target, *, wait_s: int = 0) -> Iterator[tuple[Session, bool]]:
     """Give a session on a device, and whether the board is a simulated one."""
     connection = devices.connect(entry)

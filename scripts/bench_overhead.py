@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -59,7 +60,7 @@ def main() -> None:
         print(f"a second push of the same artifact sends {second_push(lab.inventory, Path(model))} bytes of content")
 
 
-def built(environment: dict[str, str]) -> str:
+def built(environment: Mapping[str, str]) -> str:
     """Build the sample model, and return its out folder."""
     out = Path(environment["HOME"]) / "out"
     words = [sys.executable, "-m", "edgeship", "build", "--target", "linux-x86_64", "--out", str(out)]

@@ -213,6 +213,7 @@ def test_only_the_costliest_operators_have_lines_and_the_rest_is_one() -> None:
 
 def test_batches_give_examples_a_second() -> None:
     made = sample_bench.record()
+    assert made.latency_ms.p50 is not None
     batched = dataclasses.replace(made, conditions=dataclasses.replace(made.conditions, batch=8))
     text = text_of(bench_page.render(batched))
 

@@ -37,6 +37,8 @@ def autoregressive(rng: np.random.Generator, runs: int, count: int, rho: float) 
 @given(nanoseconds)
 def test_figures_stand_in_their_order(times: list[int]) -> None:
     found = latency.summarize(run_of(times))
+    assert found.min is not None and found.p50 is not None and found.max is not None
+    assert found.mean is not None and found.cv is not None
     assert found.min <= found.p50 <= found.max
     assert found.min <= found.mean <= found.max
     assert found.cv >= 0
@@ -54,6 +56,7 @@ def test_figures_stand_in_their_order(times: list[int]) -> None:
 @given(nanoseconds, st.integers(2, 1000))
 def test_a_slower_clock_scales_every_figure(times: list[int], factor: int) -> None:
     ours, theirs = (latency.summarize(run_of([value * by for value in times])) for by in (1, factor))
+    assert ours.p50 is not None
     assert theirs.p50 == pytest.approx(ours.p50 * factor)
     assert theirs.cv == pytest.approx(ours.cv, abs=1e-12)
     if ours.ci95 and theirs.ci95:

@@ -47,6 +47,7 @@ def histogram(record: BenchRecord) -> str | None:
         last = bool(over) and place == len(bars) - 1
         wide = x.at(low + (place + 1) * width) - across
         parts.append(box(across + 0.4, up, wide - 0.8, y.start - up, "before" if last else "after"))
+    assert record.latency_ms.p50 is not None  # samples tell their median
     middle = x.at(record.latency_ms.p50)
     parts.append(line([(middle, y.start), (middle, y.end - 2)], "ink", 1.5))
     side, anchor = (5, "start") if middle < 0.6 * x.end else (-5, "end")
@@ -129,6 +130,7 @@ def _panel(
     if len(found) == 1:
         parts.append(line([(x.start, y.at(found[0][1])), (x.end, y.at(found[0][1]))], colour, 1.8, dashed=True))
     if record is not None:
+        assert record.latency_ms.p50 is not None  # samples tell their median
         middle = y.at(record.latency_ms.p50)
         parts.append(line([(x.start, middle), (x.end, middle)], "ink", 1.2, dashed=True))
     return parts

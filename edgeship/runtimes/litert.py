@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeship import resources, target, wheels
 from edgeship.device import Device
-from edgeship.errors import DeviceFault
+from edgeship.errors import DeviceFault, Fault
 from edgeship.measurement import Feed, Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
 from edgeship.progress import OnProgress, Progress
 from edgeship.runtime_release import Refusal
@@ -24,6 +24,7 @@ PACKAGES = ("ai-edge-litert", "tflite-runtime")
 SETUP_S = 300.0  # starting Python, loading a model and a first inference on the slowest board
 EXAMPLE_S = 2.0
 SNAPSHOT_EVERY_S = 1.0
+_FAULTS: Mapping[str, Fault] = {"memory": "killed", "missing-runtime": "missing", "no-space": "full"}
 RUNNER, PROFILER = "runner.py", "profiler.py"
 
 
@@ -108,7 +109,10 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         memory=memory,
         operators=operators,
         outputs=_from_npz(session.fetch(outputs)),
-        doubts=(f"no operator times: {why}",) if why else (),
+        doubts=(
+            *((f"no operator times: {why}",) if why else ()),
+            *(("the board's kernel tells no process' memory",) if trial.memory and memory is None else ()),
+        ),
     )
 
 
@@ -138,9 +142,9 @@ def _ask(
     done = session.run(script, timeout_s=timeout_s, stdin=[json.dumps(order).encode()], on_line=hear)
     if "result" not in events:
         error = events.get("error", {})
-        fault = {"no-space": "full", "memory": "killed", "missing-runtime": "missing"}.get(error.get("kind"), "failed")
+        fault = _FAULTS.get(str(error.get("kind")), "failed")
         said = error.get("message") or done.complaint or f"exit {done.exit_code}"
-        raise DeviceFault(f"{session.name}: the runner there failed: {said}", fault=fault)  # type: ignore[arg-type]
+        raise DeviceFault(f"{session.name}: the runner there failed: {said}", fault=fault)
     runtime = events.get("runtime", {})
     name, version = runtime.get("name", ready.name), runtime.get("version", ready.version)
     return events["result"], Runtime(name, version, events["result"].get("delegate"))
@@ -164,10 +168,18 @@ def _snapshot(table: Mapping[str, Any] | None) -> Snapshot | None:
     return Snapshot(**{**{key: value for key, value in table.items() if value is not None}, **lists})
 
 
-def _memory(session: Session, ready: Ready, order: Mapping[str, Any]) -> Memory:
+def _memory(session: Session, ready: Ready, order: Mapping[str, Any]) -> Memory | None:
     answer, _ = _ask(session, ready, RUNNER, order, SETUP_S, lambda step: None)
-    keys = ("peak_rss_mib", "model_mib", "anonymous_mib", "proportional_mib", "bare_mib", "source")
-    return Memory(**{key: answer.get(key) for key in keys})
+    if answer.get("peak_rss_mib") is None:
+        return None
+    return Memory(
+        peak_rss_mib=answer["peak_rss_mib"],
+        model_mib=answer.get("model_mib"),
+        source=answer.get("source") or "not told",
+        anonymous_mib=answer.get("anonymous_mib"),
+        proportional_mib=answer.get("proportional_mib"),
+        bare_mib=answer.get("bare_mib"),
+    )
 
 
 def _operators(

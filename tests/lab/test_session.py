@@ -110,7 +110,7 @@ def test_one_board_is_held_once(board: Shell, entry: Device) -> None:
     """A second session is refused with the holder's name, and taken when the first has ended."""
     with (
         session.opened(board, entry),
-        pytest.raises(DeviceFault, match="busy: held by .*@") as refused,
+        pytest.raises(DeviceFault, match=r"busy: held by .*@") as refused,
         session.opened(board, entry),
     ):
         pass
@@ -148,7 +148,7 @@ def test_content_is_sent_once_by_its_hash(board: Shell, entry: Device) -> None:
 
 def test_a_command_that_hangs_is_ended_there(board: Shell, entry: Device) -> None:
     """A timeout ends the program on the board and its children."""
-    with session.opened(board, entry) as ours, pytest.raises(DeviceFault, match="longer than 0.5 s") as refused:
+    with session.opened(board, entry) as ours, pytest.raises(DeviceFault, match=r"longer than 0\.5 s") as refused:
         ours.run("sleep 985 | cat", timeout_s=0.5)
     assert refused.value.fault == "timeout"
     assert not processes("sleep 985")
@@ -213,7 +213,7 @@ def test_a_full_disk_is_named(board: Shell, entry: Device) -> None:
         pytest.skip("only root may mount a small disk")
     try:
         with session.opened(board, entry) as ours:
-            with pytest.raises(DeviceFault, match="disk is full.* needs 16.0 MiB") as refused:
+            with pytest.raises(DeviceFault, match=r"disk is full.* needs 16\.0 MiB") as refused:
                 ours.deliver(bytes(16 * 2**20), what="the model")
             assert refused.value.fault == "full"
             assert ours.sent_bytes == 0
