@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from edgeship import command
 from edgeship.command import ProgramPipe
@@ -270,7 +271,7 @@ def _tell_who(folder: Path, who: Who, *, cold: bool) -> None:
         if cold:
             board.wait_ready(timeout_s=_COLD_TIMEOUT_S)
         else:
-            words = shlex.join(who.words)
+            words = shlex.join((*who.words, str(uuid4())))
             order = f"date -u -s @{time.time():.0f} >/dev/null && /usr/lib/edgeship/identify {words}"
             board.run(order, timeout_s=_WAKE_TIMEOUT_S)
 
