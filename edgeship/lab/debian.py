@@ -152,7 +152,9 @@ def _settings(folder: Path) -> str:
         "APT::Architectures": ARCHITECTURE,
         "APT::Install-Recommends": "0",
         "APT::Sandbox::User": "root",  # another user could not read a private folder
+        "APT::Update::Error-Mode": "any",  # otherwise a mirror that does not answer is only a warning
         "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
     }
     return "".join(f'{name} "{value}";\n' for name, value in places.items())
 

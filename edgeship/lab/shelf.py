@@ -51,7 +51,7 @@ def up(
     lab, kind, wanted = _wanted(lab, target, counted)
     name = name_of(target, counted=counted)
     place = lab / "machines" / name
-    with image_module.locked(lab / "machines" / f"{name}.lock"):
+    with store.no_space_named(lab), image_module.locked(lab / "machines" / f"{name}.lock"):
         found = machine.read(place)
         if found is not None and found.state == "running":
             return found
@@ -70,9 +70,9 @@ class Held:
 
     def __init__(self, lab: Path, kind: Target, wanted: Hardware, on_progress: OnProgress, *, sleeping: bool) -> None:
         self._kind, self._wanted, self._lab = kind, wanted, lab
-        self._image = snapshot.image(lab, kind, None, on_progress)
-        (lab / "held").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
+        with store.no_space_named(lab), contextlib.ExitStack() as stack:
+            self._image = snapshot.image(lab, kind, None, on_progress)
+            (lab / "held").mkdir(mode=0o700, exist_ok=True)
             name = stack.enter_context(_free_name(lab / "held", name_of(kind.name, counted=wanted.counted)))
             place = stack.enter_context(scratch.folder(lab / "held"))
             self._who = _who(lab, kind, name)
@@ -180,7 +180,9 @@ def _wanted(lab: Path | None, target: str, counted: bool) -> tuple[Path, Target,
     kind = read_target(target)
     wanted = hardware.of_target(kind, counted=counted)
     image_module.require_programs(image_module.RUNNING)
-    return lab or folder(), kind, wanted
+    lab = lab or folder()
+    lab.mkdir(mode=0o700, parents=True, exist_ok=True)  # keys and memories of boards lie there
+    return lab, kind, wanted
 
 
 def _places(lab: Path) -> list[Path]:
