@@ -1,9 +1,9 @@
 """Runs a TFLite model on a Linux board: its time, its outputs, its memory. One file, pushed as it is; Python 3.8 syntax.
 
-One JSON request comes on stdin, JSON lines go out on stdout, what libraries print goes to stderr. Needs numpy and
-`ai_edge_litert` or `tflite_runtime`; what a request does not need is not imported, for small boards start slowly.
+One JSON request comes on stdin, JSON lines go out on stdout, what libraries print goes to stderr. It needs a runtime
+and numpy; what a request does not need is not imported, for small boards start slowly.
 """
-# pathlib takes a small board longer than all of this file; zip(strict=) came with Python 3.10.
+# pathlib would be one more import to wait for on a slow board; zip(strict=) came with Python 3.10.
 # ruff: noqa: PTH113, PTH119, PTH123, PTH207, B905
 
 from __future__ import annotations
@@ -190,9 +190,8 @@ def seeded(shape: Any, dtype: Any) -> Any:
     """Return the same numbers everywhere: -1…1 for floats, all values of 8 and 16 bits, 0 and 1 for the rest."""
     import numpy as np
 
-    mixed = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint32) * np.uint32(
-        2654435761
-    )  # Knuth's multiplicative hash
+    # Knuth's multiplicative hash
+    mixed = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint32) * np.uint32(2654435761)
     values: Any = mixed >> 31
     if dtype.kind in "OSU":
         raise Refused("bad-model", "an input takes text")
@@ -250,15 +249,14 @@ class Record:
                 row[: KEPT // 2] = row[::2]
         pace = self.every * max(1, self.all_lengths[self.count - 1]) if self.count else CHUNK_NS
         end = min(KEPT, self.count + max(1, CHUNK_NS // pace))
-        starts, lengths, now, unrecorded = self.starts, self.all_lengths, clock, range(self.every - 1)
-        invoke = self.invoke
+        starts, lengths, now, invoke, skipped = self.starts, self.all_lengths, clock, self.invoke, range(self.every - 1)
         for number in range(self.count, end):
             began = now()
             invoke()
             ended = now()
             starts[number] = began
             lengths[number] = ended - began
-            for _ in unrecorded:
+            for _ in skipped:
                 invoke()
         self.count = end
 
@@ -282,11 +280,12 @@ def repeat(
     """Time `runs` inferences and `least_s`, whichever is longer, until it is `ready`; after `most_s` 8 inferences do."""
     while True:
         record.add()
-        done = record.spent_s >= least_s and record.count >= runs and ready()
-        if done or (record.spent_s >= most_s and record.count >= min(FEWEST, runs)):
+        taken, spent_s = record.count * record.every, record.spent_s
+        enough = taken >= runs and spent_s >= least_s and ready()
+        if enough or (taken >= min(FEWEST, runs) and spent_s >= most_s):
             return
-        looked, total = look(), max(runs, int(record.count * least_s / record.spent_s))
-        if (voice.progress(stage, record.count, total) or looked) and record.all_lengths[record.count - 1] < SHORT_NS:
+        looked, total = look(), max(runs, int(taken * least_s / spent_s))
+        if (voice.progress(stage, taken, total) or looked) and record.all_lengths[record.count - 1] < SHORT_NS:
             record.invoke()
 
 
@@ -350,7 +349,8 @@ def memory(request: dict[str, Any], interpreter_class: Any, voice: Voice) -> dic
         stream.write("5")  # VmHWM starts again from here: what imports took and gave back is no model's
     bare = numbers(own + "/status").get("VmHWM")
     model = Model(interpreter_class, request["model"], request["threads"], request.get("batch", 1))
-    model.set_for_timing(None)
+    for entry in model.inputs:
+        model.interpreter.tensor(entry["index"])().fill(0)  # in place: arrays made for it would count as the model's
     for _ in range(3):
         model.invoke()
     found = {**numbers(own + "/status"), **numbers(own + "/smaps_rollup")}
@@ -376,8 +376,10 @@ def main() -> None:
     voice = Voice()
     try:
         request = json.loads(sys.stdin.buffer.read())
-        if request["cpus"]:
-            os.sched_setaffinity(0, request["cpus"])
+        try:
+            os.sched_setaffinity(0, request["cpus"] or os.sched_getaffinity(0))
+        except OSError as fault:
+            raise Refused("failed", f"it cannot be held to the cores {request['cpus']}: {fault.strerror}") from None
         interpreter_class, name, version = load_runtime()
         voice.say("runtime", name=name, version=version)
         voice.say("result", **ACTIONS[request["action"]](request, interpreter_class, voice))

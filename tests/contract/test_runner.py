@@ -242,6 +242,7 @@ def test_it_is_held_to_its_cores(model: Path) -> None:
     assert Asked()(order("measure", model, cpus=[core])).result
     refused = Asked()(order("measure", model, cpus=[4095]))
     assert (refused.code, refused.last["kind"]) == (1, "failed")
+    assert "cores [4095]" in refused.last["message"]
 
 
 @pytest.mark.parametrize("action", ["measure", "memory", "outputs"])
@@ -336,6 +337,13 @@ def test_without_operators_it_says_why(damage: str, model: Path, tmp_path: Path)
     said = Asked()(order("operators", path, batch=2 if damage == "batch" else 1), program=profiler)
     assert said.result["operators"] is None
     assert said.result["why"]
+
+
+def test_a_profiler_that_dies_costs_its_own_result_only(large: Path) -> None:
+    limit = partial(resource.setrlimit, resource.RLIMIT_DATA, (40 << 20, 40 << 20))
+    said = Asked()(order("operators", large), program=profiler, limit=limit)
+    assert said.result["operators"] is None
+    assert "signal 6" in said.result["why"] or "returned" in said.result["why"]
 
 
 def test_the_old_runtime_has_no_operators(old_python: str, model: Path) -> None:
