@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,3 +70,21 @@ def test_missing_programs_are_brought_by_one_line() -> None:
 
 def test_the_images_key_follows_the_runtime() -> None:
     assert image.key_of("2.3.0") == image.key_of("2.3.0") != image.key_of("2.4.0")
+
+
+def test_what_nobody_used_for_long_is_forgotten(tmp_path: Path) -> None:
+    long_ago = time.time() - (image.KEPT_DAYS + 1) * 86400
+    for name, marker, touched in (
+        ("images/old", "image.json", long_ago),
+        ("images/new", "image.json", time.time()),
+        ("images/run", "image.json", long_ago),
+        ("snapshots/old", "disk.qcow2", long_ago),
+        ("snapshots/new", "disk.qcow2", time.time()),
+        ("machines/rpi4", machine.STATE, long_ago),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / marker).write_text('{"image": "runs on"}')
+        os.utime(tmp_path / name / marker, (touched, touched))
+    image._forget_unused(tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("images/*"))] == ["new", "run"]
+    assert [path.name for path in sorted(tmp_path.glob("snapshots/*"))] == ["new"]

@@ -5,7 +5,7 @@ Everything measured there is simulated and says so; see `hardware` for what is n
 
 from __future__ import annotations
 
-from edgeship.lab.machine import Machine, as_root
+from edgeship.lab.machine import Machine
 from edgeship.lab.shelf import Held, down, folder, hold, power_cycle, running, up
 
-__all__ = ["Held", "Machine", "as_root", "down", "folder", "hold", "power_cycle", "running", "up"]
+__all__ = ["Held", "Machine", "down", "folder", "hold", "power_cycle", "running", "up"]

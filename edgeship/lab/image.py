@@ -22,6 +22,7 @@ from edgeship.progress import OnProgress, Progress, silent
 
 DISK_MIB = 2048  # of the board; a sparse file here
 NEEDED_MIB = 900  # while it is made
+KEPT_DAYS = 14  # since an image or a snapshot was last used
 USER = "pi"
 RUNTIME = "ai-edge-litert"
 _USER_ID = 1000
@@ -122,6 +123,7 @@ def make(
     images = lab / "images"
     made = Image(key, images / key[:16])
     if (made.folder / "image.json").is_file():
+        used(made.folder / "image.json")
         return made
     require_programs(MAKING)
     images.mkdir(parents=True, exist_ok=True)
@@ -134,8 +136,23 @@ def make(
                 _make(made, work, runtime, mirror or debian.host_mirror(), log, on_progress)
                 settle(Image(key, work / "out"), work / "settle", lab)
                 (work / "out").rename(made.folder)
+            _forget_unused(lab)
             on_progress(Progress("image", _STEPS, _STEPS, "made"))
     return made
+
+
+def used(marker: Path) -> None:
+    """Note that an image or a snapshot is in use; what is not is forgotten some day."""
+    with contextlib.suppress(OSError):
+        os.utime(marker)
+
+
+def _forget_unused(lab: Path) -> None:
+    """Remove the images and snapshots of other versions that nobody used for long, but for those that machines run on."""
+    running = "".join(record.read_text() for record in lab.glob("machines/*/machine.json"))
+    for marker in (*lab.glob("images/*/image.json"), *lab.glob("snapshots/*/disk.qcow2")):
+        if marker.stat().st_mtime < time.time() - KEPT_DAYS * 86400 and marker.parent.name not in running:
+            shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager

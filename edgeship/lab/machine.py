@@ -125,7 +125,10 @@ def start(
         NoAnswer: it does not start, or nothing in it answers; it has been ended.
     """
     if snapshot is not None:
-        shutil.copyfile(snapshot, folder / OVERLAY)
+        try:
+            shutil.copyfile(snapshot, folder / OVERLAY)
+        except FileNotFoundError:
+            raise NoAnswer("its snapshot is gone") from None
     elif not (folder / OVERLAY).exists():
         new_disk(folder / OVERLAY, image.disk)
     words = _words(image, hardware, who, ports or {})

@@ -86,6 +86,7 @@ def _disk(lab: Path, made: Image, wanted: Hardware, on_progress: OnProgress) -> 
     """Return that disk, made if it is not there."""
     disk = where(lab, made, wanted)
     if disk.is_file():
+        image_module.used(disk)
         return disk
     snapshots = lab / "snapshots"
     with image_module.locked(snapshots / f"{disk.parent.name}.lock"):
