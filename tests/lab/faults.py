@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def power_cut(lab: Drawer, board: Sshd, folder: Path) -> Outcome:
     def cycle() -> None:
         board.stop()
         time.sleep(2)
-        board.start()
+        _STARTING.submit(board.start).result()
 
     return _interrupted(lab, board, artifact(folder), "measure", cycle)
 
@@ -195,6 +196,8 @@ def runtime_missing(lab: Drawer, board: Sshd, folder: Path) -> Outcome:
             lab.change(board, folder=None)
 
 
+# A board dies with the thread that started it, so that thread has to last.
+_STARTING = ThreadPoolExecutor(1)
 _WRITING = threading.Lock()  # of what all boards of a drawer share
 # Fault → how it has to end, and whether it has to have been tried again.
 FAULTS: dict[str, tuple[Callable[[Drawer, Sshd, Path], Outcome], str, bool]] = {
@@ -228,7 +231,7 @@ def _unplugged(board: Sshd) -> None:
 def _inside(board: Sshd, *words: str) -> None:
     assert board.process is not None
     (first,) = Path(f"/proc/{board.process.pid}/task/{board.process.pid}/children").read_text().split()[:1]
-    subprocess.run(["nsenter", "--mount", "--target", first, *words], check=True, timeout=20)
+    subprocess.run(["nsenter", "--mount", "--pid", "--target", first, *words], check=True, timeout=20)
 
 
 @contextlib.contextmanager
