@@ -62,7 +62,8 @@ def test_a_version_that_is_too_new(tmp_path: Path) -> None:
 
 
 def test_small_weights(tmp_path: Path) -> None:
-    assert "int4 weights and float activations" in (reason(dense("int4", 4, tmp_path), OLD) or "")
+    assert "a scale for each channel of int4 weights" in (reason(dense("int4", 4, tmp_path), OLD) or "")
+    assert reason(dense("int4", 1, tmp_path), OLD) is None
     assert reason(dense("int4", 4, tmp_path), MIDDLE) is None
     for release, refused in ((OLD, True), (MIDDLE, True), (NEW, False)):
         told = reason(dense("int2", 4, tmp_path), release)
