@@ -37,6 +37,8 @@ from edgeship.target import Target
 
 RECONNECT_S = 120  # a Raspberry Pi with a slow card boots in less
 REPEATS = 2
+RUNS, MIN_SECONDS, WARMUP_SECONDS = 100, 2.0, 0.5  # unless the user says otherwise
+MAX_SECONDS = 150.0
 ANDROID_FOLDER = "/data/local/tmp/edgeship"
 Judge = Callable[[tuple[NDArray[Any], ...]], Quality]
 
@@ -50,10 +52,9 @@ class Assignment:
     expected: tuple[NDArray[Any], ...]
     data: Feed | None
     judge: Judge | None
-    runs: int
-    min_seconds: float
-    max_seconds: float
-    warmup_seconds: float
+    runs: int | None
+    min_seconds: float | None
+    warmup_seconds: float | None
     threads: int | None
     batch: int
     wait_s: int
@@ -136,16 +137,7 @@ def run(
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
     refuse_wrong(given.deliverable, chosen.name, ready, board.name)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
-    counted = bool(getattr(connection, "counted", False))
-    wanted = Wanted(
-        threads=given.threads or (1 if counted else kind.threads),
-        cpus=device.cpus,
-        batch=given.batch,
-        runs=given.runs,
-        min_seconds=given.min_seconds,
-        max_seconds=given.max_seconds,
-        warmup_seconds=given.warmup_seconds,
-    )
+    wanted = _wanted(given, device, kind, counted=bool(getattr(connection, "counted", False)))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
     trial = Trial(model, wanted, feed, given.deliverable.outputs)
     if chosen.name == "benchmark_model":  # it tells no conditions
@@ -156,6 +148,21 @@ def run(
         measured = runtime.measure(board, ready, trial, on_progress=on_progress)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
+
+
+def _wanted(given: Assignment, device: Device, kind: Target, *, counted: bool) -> Wanted:
+    """Return how the run is to be done; a board that counts instructions has no noise to average out."""
+    usual = (0.2, 0.05) if counted else (MIN_SECONDS, WARMUP_SECONDS)
+    min_seconds = usual[0] if given.min_seconds is None else given.min_seconds
+    return Wanted(
+        threads=given.threads or (1 if counted else kind.threads),
+        cpus=device.cpus,
+        batch=given.batch,
+        runs=RUNS if given.runs is None else given.runs,
+        min_seconds=min_seconds,
+        max_seconds=max(MAX_SECONDS, min_seconds),
+        warmup_seconds=usual[1] if given.warmup_seconds is None else given.warmup_seconds,
+    )
 
 
 def runtime_of(device: Device, kind: Target) -> target.Runtime:

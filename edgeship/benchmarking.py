@@ -35,10 +35,9 @@ class BenchOrder:
     artifact: str
     devices: tuple[str, ...]
     inventory: Path | None = None
-    runs: int = 100
-    min_seconds: float = 2.0
-    max_seconds: float = 150.0
-    warmup_seconds: float = 0.5
+    runs: int | None = None
+    min_seconds: float | None = None
+    warmup_seconds: float | None = None
     threads: int | None = None
     batch: int = 1
     data: Path | None = None
@@ -118,7 +117,6 @@ def _assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assign
         judge=judge,
         runs=order.runs,
         min_seconds=order.min_seconds,
-        max_seconds=max(order.max_seconds, order.min_seconds),
         warmup_seconds=order.warmup_seconds,
         threads=order.threads,
         batch=order.batch,

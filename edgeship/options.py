@@ -114,12 +114,24 @@ InventoryOption = Annotated[
 WaitOption = Annotated[
     int, typer.Option("--wait", min=0, help="Seconds to wait for a device that somebody else measures on.")
 ]
-RunsOption = Annotated[int, typer.Option("--runs", min=8, help="At least this many timed inferences …")]
+RunsOption = Annotated[
+    int | None, typer.Option("--runs", min=8, help="At least this many timed inferences; default 100 …")
+]
 MinSecondsOption = Annotated[
-    float, typer.Option("--min-seconds", min=0, help="… and for at least so long, in the board's own seconds.")
+    float | None,
+    typer.Option(
+        "--min-seconds",
+        min=0,
+        help="… and for at least so long, in the board's own seconds; default 2 (0.2 on a counted virtual board).",
+    ),
 ]
 WarmupOption = Annotated[
-    float, typer.Option("--warmup-seconds", min=0, help="Warm up at least so long, and until the times are steady.")
+    float | None,
+    typer.Option(
+        "--warmup-seconds",
+        min=0,
+        help="Warm up at least so long, and until the times are steady; default 0.5 (0.05 on a counted one).",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads; default: the target's (1 on a counted virtual board).")
