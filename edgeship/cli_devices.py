@@ -174,7 +174,7 @@ def devices_add(
         str, typer.Option("--target", "-t", help="The kind of machine.", autocompletion=names_from(target_names))
     ],
     transport: Annotated[
-        str | None, typer.Option("--transport", help="ssh, adb, local or virtual; default: the target's first.")
+        str | None, typer.Option("--transport", help="ssh, adb, local or virtual; default: adb for Android, else ssh.")
     ] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The ssh port.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="The user there.")] = None,

@@ -60,7 +60,8 @@ def entry(fields: dict[str, Any], benchmark_model: Path | None) -> Device:
         BadInput: a field does not fit, or the binary is not there.
     """
     kind = target.read(fields["target"])
-    fields = {"transport": kind.transports[0] if kind.transports else "ssh", **fields}
+    remote = "adb" if kind.platform.system == "android" else "ssh"
+    fields = {"transport": remote if "address" in fields else kind.transports[0], **fields}
     if benchmark_model is not None:
         if not benchmark_model.is_file():
             raise BadInput(f"{benchmark_model}: no such file", hint="--benchmark-model names the binary for this board")

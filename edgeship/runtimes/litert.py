@@ -111,6 +111,7 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         outputs=_from_npz(session.fetch(outputs)),
         doubts=(
             *((f"no operator times: {why}",) if why else ()),
+            *((f"so many runs that one in {answer['every']} is kept",) if answer.get("every", 1) > 1 else ()),
             *(("the board's kernel tells no process' memory",) if trial.memory and memory is None else ()),
         ),
     )

@@ -22,7 +22,7 @@ import numpy as np
 try:
     from ai_edge_litert import interpreter as runtime
 except ImportError:
-    from tflite_runtime import interpreter as runtime  # type: ignore[import-not-found]
+    from tflite_runtime import interpreter as runtime
 
 Flags = Dict[str, str]  # noqa: UP006
 DIALECT = "tflite-2025"
