@@ -213,6 +213,8 @@ FAULTS: dict[str, tuple[Callable[[Drawer, Sshd, Path], Outcome], str, bool]] = {
     "runtime missing, no network": (runtime_missing, "missing", False),
 }
 
+ALONE = frozenset({"runtime missing, no network"})  # those that change what all boards of a drawer share
+
 
 def _interrupted(lab: Drawer, board: Sshd, model: Path, stage: str, act: Callable[[], None]) -> Outcome:
     trigger = Trigger(stage, act)
