@@ -49,11 +49,11 @@ print(json.dumps(statistics.median(times[50:])))
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    """Return a small model that takes some tenths of a millisecond on a board."""
+    """Return a small model of about a millisecond: the board's clock goes in steps of 16 ns."""
     tiny, numbers = TinyModel(), np.random.default_rng(1)
-    last = tiny.input("image", (1, 16, 16, 8))
+    last = tiny.input("image", (1, 16, 16, 16))
     for depth in range(3):
-        last = tiny.conv(last, f"conv{depth}", numbers.normal(size=(8, 3, 3, 8)), (16, 16))
+        last = tiny.conv(last, f"conv{depth}", numbers.normal(size=(16, 3, 3, 16)), (16, 16))
     tiny.outputs = [last]
     return tiny.content()
 
