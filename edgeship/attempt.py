@@ -73,7 +73,7 @@ def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRe
     broken: list[str] = []
     while True:
         try:
-            connection = _reconnected(device, on_progress) if broken else devices.connect(device)
+            connection = _reconnected(device, on_progress) if broken else devices.connect(device, on_progress)
             try:
                 made = _on(connection, device, given, on_progress, again=bool(broken))
             finally:
@@ -97,7 +97,7 @@ def _reconnected(device: Device, on_progress: OnProgress) -> Connection:
         before_sleep=lambda state: on_progress(Progress(f"{device.name}: reconnect", state.attempt_number, 0)),
         reraise=True,
     )
-    connection: Connection = again(devices.connect, device)
+    connection: Connection = again(devices.connect, device, on_progress)
     return connection
 
 

@@ -54,7 +54,7 @@ def deploy(
         DeviceFault: as the session; what stood there still stands.
     """
     subject = deliverable.find(artifact)
-    with _board(device, inventory_file, wait_s) as (board, entry, kind), Store(home()) as store:
+    with _board(device, inventory_file, wait_s, listener) as (board, entry, kind), Store(home()) as store:
         log = store.log("deploy")
         there = _look(board, to)
         if there.sha256 == subject.sha256:
@@ -79,7 +79,7 @@ def rollback(
         NothingToDo: there is none.
         VerdictNegative, DeviceFault: as `deploy`.
     """
-    with _board(device, inventory_file, wait_s) as (board, entry, kind), Store(home()) as store:
+    with _board(device, inventory_file, wait_s, listener) as (board, entry, kind), Store(home()) as store:
         there = _look(board, to)
         if there.current is None:
             raise BadInput(f"{device}: {there.path}: nothing was deployed there", hint="edgeship deploy puts one there")
@@ -96,10 +96,12 @@ def rollback(
 
 
 @contextmanager
-def _board(name: str, inventory_file: Path | None, wait_s: int) -> Iterator[tuple[Session, Device, Target]]:
+def _board(
+    name: str, inventory_file: Path | None, wait_s: int, listener: Listener
+) -> Iterator[tuple[Session, Device, Target]]:
     entry = inventory.find(name, inventory.place(inventory_file))
     kind = target.read(entry.target)
-    connection = devices.connect(entry)
+    connection = devices.connect(entry, listener.on_progress)
     try:
         with attempt.open_board(connection, entry, kind, wait_s=wait_s) as board:
             yield board, entry, kind

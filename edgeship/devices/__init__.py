@@ -6,6 +6,7 @@ from typing import Protocol
 
 from edgeship.device import Device
 from edgeship.devices import adb, local, ssh, virtual
+from edgeship.progress import OnProgress, silent
 from edgeship.remote import Connection
 
 
@@ -16,8 +17,8 @@ class TransportModule(Protocol):
     `TRANSPORTS`; 3. give `tests/lab/` a real far end for it: the contract test over all transports then runs on it too.
     """
 
-    def connect(self, device: Device) -> Connection:
-        """Return an open connection.
+    def connect(self, device: Device, on_progress: OnProgress = silent) -> Connection:
+        """Return an open connection; `on_progress` hears of what takes long, such as making a board.
 
         Raises:
             DeviceFault: `unreachable`, `auth`, `host-key` or `missing`; the text starts with the device's name, and the
@@ -34,6 +35,6 @@ TRANSPORTS: dict[str, TransportModule] = {
 }
 
 
-def connect(device: Device) -> Connection:
+def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection to a device, over the transport that its entry names."""
-    return TRANSPORTS[device.transport].connect(device)
+    return TRANSPORTS[device.transport].connect(device, on_progress)

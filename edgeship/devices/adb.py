@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeship.device import Device
+from edgeship.progress import OnProgress, silent
 from edgeship.remote import Connection
 
 if TYPE_CHECKING:
     from edgeship.android_bridge import Attached
 
-KEYS = frozenset({"address", "port"})  # what an entry of this transport may say beside what every entry may
 
-
-def connect(device: Device) -> Connection:
+def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection to the serial that the entry's `address` names."""
     from edgeship import android_bridge
 

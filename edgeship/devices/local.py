@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from edgeship.command import ProgramPipe
 from edgeship.device import Device
+from edgeship.progress import OnProgress, silent
 from edgeship.remote import Pipe
-
-KEYS = frozenset[str]()  # what an entry of this transport may say beside what every entry may
 
 
 class Local:
@@ -23,6 +22,6 @@ class Local:
         """There is nothing to close."""
 
 
-def connect(device: Device) -> Local:
+def connect(device: Device, on_progress: OnProgress = silent) -> Local:
     """Return the connection; it cannot fail."""
     return Local(device.name)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from edgeship.device import Device
+from edgeship.progress import OnProgress, silent
 from edgeship.remote import Connection
 
-KEYS = frozenset({"address", "port", "user", "identity"})  # what an entry may say beside what every entry may
 
-
-def connect(device: Device) -> Connection:
+def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection."""
     from edgeship import secure_shell  # paramiko takes a third of a second to load
 

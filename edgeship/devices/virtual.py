@@ -6,13 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from edgeship.device import Device
+from edgeship.progress import OnProgress, silent
 from edgeship.remote import Connection, Pipe
 
 if TYPE_CHECKING:
     from edgeship.lab import Machine
 
 _ADB_TIMEOUT_S = 30.0
-KEYS = frozenset[str]()  # what an entry of this transport may say beside what every entry may
 
 
 class Virtual:
@@ -38,7 +38,7 @@ class Virtual:
         self._owned.close()
 
 
-def connect(device: Device) -> Virtual:
+def connect(device: Device, on_progress: OnProgress = silent) -> Virtual:
     """Return an open connection to the board of the device's target: the one that runs, else one started for this.
 
     Raises:
@@ -50,7 +50,7 @@ def connect(device: Device) -> Virtual:
     with contextlib.ExitStack() as owned:
         machine = next((one for one in _left_running(device) if one.state == "running"), None)
         if machine is None:
-            machine = owned.enter_context(lab.hold(device.target)).machine
+            machine = owned.enter_context(lab.hold(device.target, on_progress=on_progress)).machine
         inner = _reach(device, machine, owned)
         owned.callback(inner.close)
         return Virtual(device.name, machine, inner, owned.pop_all())

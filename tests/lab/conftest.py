@@ -2,5 +2,17 @@
 
 from tests.lab.android import adb_server, android_board, android_device, android_root, bridge
 from tests.lab.real_sshd import board, desk
+from tests.lab.virtual import (
+    fast_rpi4,
+    running_rpi4,
+    virtual_device,
+    virtual_home,
+    virtual_lab,
+    virtual_rpi4,
+    virtual_rpi5,
+)
 
-__all__ = ["adb_server", "android_board", "android_device", "android_root", "board", "bridge", "desk"]
+__all__ = [
+    "adb_server", "android_board", "android_device", "android_root", "board", "bridge", "desk", "fast_rpi4", "running_rpi4",
+    "virtual_device", "virtual_home", "virtual_lab", "virtual_rpi4", "virtual_rpi5",
+]  # fmt: skip

@@ -13,6 +13,7 @@ from edgeship import benchmarking, digest, inventory, lab, remote, secure_shell,
 from edgeship.benchmarking import BenchOrder
 from edgeship.device import Device
 from edgeship.errors import EdgeshipError
+from edgeship.lab import machine as machines
 from edgeship.measurement import BenchRecord
 from edgeship.progress import Listener
 from tests.lab.android import HOST_PYTHON, AdbServer, AndroidBoard
@@ -50,7 +51,7 @@ def rebooted(count: int) -> Iterator[Outcome]:
 def clock_jumped(count: int) -> Iterator[Outcome]:
     """The wall clock of a virtual board is set an hour back while the model runs."""
     script = "date -s @$(($(date +%s) - 3600)) > /dev/null"
-    yield from _virtual(count, lambda machine: lambda: lab.as_root(machine.folder, script, timeout_s=30))
+    yield from _virtual(count, lambda machine: lambda: machines.as_root(machine.folder, script, timeout_s=30))
 
 
 # Fault → its rounds, how each has to end, and whether it has to have been tried again.

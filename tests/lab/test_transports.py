@@ -16,13 +16,13 @@ from edgeship.errors import DeviceFault
 from edgeship.remote import Connection
 from tests.lab.real_sshd import Desk, Sshd
 
-pytest_plugins = ("tests.lab.android",)
 
 # To add a transport: a fixture that returns the entry of a running board, and its line here.
 FAR_ENDS = {
     "adb": "android_device",
     "local": "local_far_end",
     "ssh": "ssh_far_end",
+    "virtual": "virtual_device",
 }
 SOON_S = 5.0
 BLOB = bytes(range(256)) * 12_000  # 3 MB, every byte at every place of a line
@@ -72,7 +72,7 @@ def gone(connection: Connection, mark: str) -> bool:
 
 def test_a_transport_that_is_not_asked_is_missing_here() -> None:
     assert list(FAR_ENDS) == sorted(FAR_ENDS)
-    assert set(FAR_ENDS) | {"virtual"} == set(devices.TRANSPORTS)  # virtual: asked where it boots anyway
+    assert set(FAR_ENDS) == set(devices.TRANSPORTS)
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 127, 255])

@@ -27,7 +27,6 @@ from edgeship.lab.image import Image
 from tests.lab import virtual
 from tests.tiny_tflite import TinyModel
 
-pytest_plugins = ("tests.lab.virtual",)
 CHECKOUT = Path(__file__).parent.parent.parent
 SPREAD = 0.0005  # of the median latency, over separate starts
 SECOND_START_S = 5.0

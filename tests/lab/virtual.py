@@ -1,4 +1,4 @@
-"""Virtual boards for tests: real QEMU machines on real Debian images. A plugin: `pytest_plugins = ("tests.lab.virtual",)`.
+"""Virtual boards for tests: real QEMU machines on real Debian images. `conftest.py` hands the fixtures out.
 
 The image and the snapshots are made once: in the folder `$EDGESHIP_TEST_LAB` if that is set, which may live as long as
 one likes, else once for the run; the workers of one run share them.
@@ -64,6 +64,20 @@ def fast_rpi4(virtual_lab: Path) -> Iterator[lab.Held]:
     """Give a virtual Raspberry Pi 4 on all of this machine's cores, whose times mean nothing; the tests of a worker share it."""
     with lab.hold("rpi4", counted=False, lab=virtual_lab) as held:
         yield held
+
+
+@pytest.fixture(scope="session")
+def running_rpi4(virtual_lab: Path) -> Iterator[lab.Machine]:
+    """Give a virtual Raspberry Pi 4 on all of this machine's cores, left running as `edgeship lab up` leaves it."""
+    machine = lab.up("rpi4", counted=False, lab=virtual_lab)
+    yield machine
+    lab.down("rpi4", lab=virtual_lab)
+
+
+@pytest.fixture
+def virtual_device(virtual_home: Path, running_rpi4: lab.Machine) -> Device:
+    """Return a running virtual board as an entry of an inventory."""
+    return Device(name="pi", target=running_rpi4.target, transport="virtual")
 
 
 def device(machine: lab.Machine, name: str = "board") -> Device:
