@@ -78,7 +78,7 @@ def _virtual(count: int, act: Callable[[lab.Machine], Callable[[], None]]) -> It
 
 
 def _clean(machine: lab.Machine) -> bool:
-    script = "ls ~/.edgeship/runs ~/.edgeship/runs/.new* ~/.edgeship/*/*.part 2>/dev/null | grep -v '^/.*:$'; pgrep -f runner.py"
+    script = "ls ~/.edgeship/runs ~/.edgeship/runs/.new* ~/.edgeship/*/*.part 2>/dev/null | grep -v '^/.*:$'; grep -ls EDGESHIP_RUN= /proc/[0-9]*/environ"
     entry = Device(
         name="pi", target="rpi4", transport="ssh", address="127.0.0.1", port=machine.ssh_port, user=machine.user,
         identity=str(machine.identity),
