@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from edgeship import (
     __version__,
-    android_facts,
     conditions,
     devices,
     golden,
@@ -24,6 +23,7 @@ from edgeship import (
     trust,
     watching,
 )
+from edgeship.android import facts as android_facts
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import PASSING, BadInput, DeviceFault

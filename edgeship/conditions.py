@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from edgeship import android_facts, board_facts
+from edgeship import board_facts
+from edgeship.android import facts as android_facts
 from edgeship.measurement import Board
 
 

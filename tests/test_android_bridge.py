@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.android_bridge import STATES, Attached, meaning_of, read_devices
+from edgeship.android.bridge import STATES, Attached, meaning_of, read_devices
 from edgeship.errors import PASSING
 
 DATA = Path(__file__).parent / "data" / "android"

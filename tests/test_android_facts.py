@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.android_facts import CoreGroup, core_groups, read_conditions, read_facts
+from edgeship.android.facts import CoreGroup, core_groups, read_conditions, read_facts
 
 DATA = Path(__file__).parent / "data" / "android"
 

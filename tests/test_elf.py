@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import elf
+from edgeship.benchmark_tool import elf
 
 
 def program(machine: int, bits: int, loader: bytes | None) -> bytes:

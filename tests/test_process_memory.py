@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeship import process_memory
+from edgeship.benchmark_tool import process_memory
 
 
 def test_memory_is_the_most_that_was_seen() -> None:

@@ -9,12 +9,12 @@ from edgeship.progress import OnProgress, silent
 from edgeship.remote import Connection
 
 if TYPE_CHECKING:
-    from edgeship.android_bridge import Attached
+    from edgeship.android.bridge import Attached
 
 
 def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection to the serial that the entry's `address` names."""
-    from edgeship import android_bridge
+    from edgeship.android import bridge as android_bridge
 
     return android_bridge.connect(device)
 
@@ -26,6 +26,6 @@ def scan() -> tuple[Attached, ...]:
         MissingTool: there is no adb program.
         DeviceFault: `failed`, its server does not start.
     """
-    from edgeship import android_bridge
+    from edgeship.android import bridge as android_bridge
 
     return android_bridge.attached()

@@ -11,7 +11,7 @@ from edgeship.remote import Connection
 
 def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection."""
-    from edgeship import secure_shell  # paramiko takes a third of a second to load
+    from edgeship.ssh import shell as secure_shell
 
     return secure_shell.connect(device)
 
@@ -22,6 +22,6 @@ def scan() -> list[tuple[str, str]]:
     Raises:
         BadInput: the config cannot be read; the text starts with the file.
     """
-    from edgeship import ssh_config
+    from edgeship.ssh import config as ssh_config
 
     return [(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), name) for name in ssh_config.names()]

@@ -67,7 +67,7 @@ def _reach(device: Device, machine: Machine, owned: contextlib.ExitStack) -> Con
     """Return a connection over the transport that a real board of the target has."""
     there: dict[str, object]
     if machine.system == "android":
-        from edgeship import android_bridge
+        from edgeship.android import bridge as android_bridge
         from edgeship.command import call
 
         serial = f"127.0.0.1:{machine.adb_port}"
@@ -75,7 +75,7 @@ def _reach(device: Device, machine: Machine, owned: contextlib.ExitStack) -> Con
         owned.callback(call, "adb", "disconnect", serial, timeout_s=_ADB_TIMEOUT_S, check=False)
         there = {"transport": "adb", "address": serial}
         return android_bridge.connect(device.model_copy(update=there))
-    from edgeship import secure_shell
+    from edgeship.ssh import shell as secure_shell
 
     there = {
         "transport": "ssh",

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import benchmark_output, benchmark_result, digest, elf, operator_table, process_memory, target
-from edgeship.benchmark_output import Output
-from edgeship.benchmark_result import Timed
+from edgeship import digest, target
+from edgeship.benchmark_tool import elf, operator_table, process_memory
+from edgeship.benchmark_tool import output as benchmark_output
+from edgeship.benchmark_tool import result as benchmark_result
+from edgeship.benchmark_tool.output import Output
+from edgeship.benchmark_tool.result import Timed
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault
 from edgeship.measurement import Board, Measured, Memory, Operator, Runtime, Trial

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import benchmarking, digest, inventory, lab, remote, secure_shell, standin
+from edgeship import benchmarking, digest, inventory, lab, remote, standin
 from edgeship.benchmarking import BenchOrder
 from edgeship.device import Device
 from edgeship.errors import EdgeshipError
 from edgeship.lab import machine as machines
 from edgeship.measurement import BenchRecord
 from edgeship.progress import Listener
+from edgeship.ssh import shell as secure_shell
 from tests.lab.android import HOST_PYTHON, AdbServer, AndroidBoard
 from tests.lab.android_root import make_root
 from tests.lab.faults import Outcome, Trigger, artifact

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeship import remote
-from edgeship.android_bridge import LONGEST_SCRIPT_BYTES, AndroidBridge
+from edgeship.android.bridge import LONGEST_SCRIPT_BYTES, AndroidBridge
 from edgeship.command import call
 from edgeship.device import Device
 from edgeship.devices import adb

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from edgeship import android_facts, remote, resources
-from edgeship.android_bridge import AndroidBridge
+from edgeship import remote, resources
+from edgeship.android import facts as android_facts
+from edgeship.android.bridge import AndroidBridge
 from edgeship.measurement import Snapshot
 from tests.lab.android import HOST_PYTHON, AndroidBoard
 

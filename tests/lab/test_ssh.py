@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from edgeship import remote, secure_shell
+from edgeship import remote
 from edgeship.device import Device
 from edgeship.devices import ssh
 from edgeship.errors import DeviceFault
 from edgeship.remote import Finished
+from edgeship.ssh import shell as secure_shell
 from tests.lab.real_sshd import Desk, Sshd, free_port, keygen, need, need_root
 
 

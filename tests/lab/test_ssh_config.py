@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from edgeship import ssh_config
+from edgeship.ssh import config as ssh_config
 from tests.lab.real_sshd import Desk, need
 
 CONFIGS = [

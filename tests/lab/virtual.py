@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import lab, remote, secure_shell
+from edgeship import lab, remote
 from edgeship.device import Device
 from edgeship.errors import MissingTool
 from edgeship.lab import image
 from edgeship.lab.image import MAKING
 from edgeship.remote import Connection
+from edgeship.ssh import shell as secure_shell
 
 
 @pytest.fixture(scope="session")

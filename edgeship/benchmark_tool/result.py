@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgeship.benchmark_output import Output, Runs
+from edgeship.benchmark_tool.output import Output, Runs
 from edgeship.measurement import Samples
 
 _LATENCY = ("mean", "min", "max", "std", "p50", "p5", "p95", "init", "first", "warmup_mean")

@@ -18,11 +18,12 @@ from typing import Any
 import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST
 
-from edgeship import host_keys, ssh_config
 from edgeship.command import ProgramPipe
 from edgeship.errors import DeviceFault
-from edgeship.ssh_config import Host, Spot
-from edgeship.ssh_keys import KeyRing
+from edgeship.ssh import config as ssh_config
+from edgeship.ssh import host_keys
+from edgeship.ssh.config import Host, Spot
+from edgeship.ssh.keys import KeyRing
 
 CONNECT_TIMEOUT_S = 10.0
 HANDSHAKE_TIMEOUT_S = 20.0

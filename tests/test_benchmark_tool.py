@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import benchmark_output, benchmark_result, operator_table
-from edgeship.benchmark_output import Delegation, Runs
+from edgeship.benchmark_tool import operator_table
+from edgeship.benchmark_tool import output as benchmark_output
+from edgeship.benchmark_tool import result as benchmark_result
+from edgeship.benchmark_tool.output import Delegation, Runs
 
 DATA = Path(__file__).parent / "data" / "benchmark_model"
 NAMES = sorted(path.name for path in DATA.iterdir() if path.suffix in (".txt", ".csv"))

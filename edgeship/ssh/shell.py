@@ -11,11 +11,11 @@ from pathlib import Path
 
 import paramiko
 
-from edgeship import ssh_config
 from edgeship.device import Device
 from edgeship.errors import DeviceFault
-from edgeship.ssh_config import Host, Spot
-from edgeship.ssh_route import HANDSHAKE_TIMEOUT_S, Route, Transport
+from edgeship.ssh import config as ssh_config
+from edgeship.ssh.config import Host, Spot
+from edgeship.ssh.route import HANDSHAKE_TIMEOUT_S, Route, Transport
 
 ASK_EVERY_S = 3.5  # while a board says nothing, it is asked for a sign of life
 SILENT_TURNS = 4  # so a silent board is given up after 14 to 18 s

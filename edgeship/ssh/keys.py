@@ -19,7 +19,7 @@ import paramiko
 from paramiko.agent import AgentSSH
 from paramiko.pkey import UnknownKeyType
 
-from edgeship.ssh_config import Host
+from edgeship.ssh.config import Host
 
 PASSPHRASE = "EDGESHIP_SSH_PASSPHRASE"
 _asking = threading.Lock()  # one question at a time, however many boards want the answer

@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import host_keys, secure_shell, ssh_config, ssh_route
 from edgeship.errors import BadInput, DeviceFault
-from edgeship.ssh_config import Host, Spot
+from edgeship.ssh import config as ssh_config
+from edgeship.ssh import host_keys
+from edgeship.ssh import route as ssh_route
+from edgeship.ssh import shell as secure_shell
+from edgeship.ssh.config import Host, Spot
 
 KEY, OTHER = b"\0\0\0\x0bssh-ed25519 one", b"\0\0\0\x0bssh-ed25519 two"
 

@@ -1,0 +1,1 @@
+"""Android boards: the adb program, and what such a board says of itself."""

@@ -1,0 +1,1 @@
+"""TFLite's benchmark_model: what it prints and writes, read; the pieces around it."""
