@@ -22,7 +22,7 @@ import paramiko
 import pytest
 
 from edgeship import remote
-from edgeship.secure_shell import SecureShell, connect
+from edgeship.ssh.shell import SecureShell, connect
 from tests.lab.real_sshd import Desk, Sshd
 
 MIB = 1 << 20

@@ -22,7 +22,7 @@ from typing import Self
 
 import pytest
 
-from edgeship.android_bridge import AndroidBridge, connect
+from edgeship.android.bridge import AndroidBridge, connect
 from edgeship.device import Device
 from tests.lab.android_root import SHELL_UID, make_root, require
 

@@ -16,7 +16,6 @@ from edgeship.errors import DeviceFault
 from edgeship.remote import Connection
 from tests.lab.real_sshd import Desk, Sshd
 
-
 # To add a transport: a fixture that returns the entry of a running board, and its line here.
 FAR_ENDS = {
     "adb": "android_device",
