@@ -137,7 +137,7 @@ def run(
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
     refuse_wrong(given.deliverable, chosen.name, ready, board.name)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
-    wanted = _wanted(given, device, kind, counted=bool(getattr(connection, "counted", False)))
+    wanted = _wanted(given, board, kind, counted=bool(getattr(connection, "counted", False)))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
     trial = Trial(model, wanted, feed, given.deliverable.outputs)
     if chosen.name == "benchmark_model":  # it tells no conditions
@@ -150,13 +150,17 @@ def run(
     return measured, wanted
 
 
-def _wanted(given: Assignment, device: Device, kind: Target, *, counted: bool) -> Wanted:
-    """Return how the run is to be done; a board that counts instructions has no noise to average out."""
+def _wanted(given: Assignment, board: Session, kind: Target, *, counted: bool) -> Wanted:
+    """Return how the run is to be done; a board that counts instructions has no noise to average out.
+
+    Unless the user says so, no more threads than the board has cores: they would only wait for one another.
+    """
+    usual_threads = 1 if counted else min(kind.threads, board.board.cores or kind.threads)
     usual = (0.2, 0.05) if counted else (MIN_SECONDS, WARMUP_SECONDS)
     min_seconds = usual[0] if given.min_seconds is None else given.min_seconds
     return Wanted(
-        threads=given.threads or (1 if counted else kind.threads),
-        cpus=device.cpus,
+        threads=given.threads or usual_threads,
+        cpus=board.device.cpus,
         batch=given.batch,
         runs=RUNS if given.runs is None else given.runs,
         min_seconds=min_seconds,

@@ -41,7 +41,8 @@ def guarded(run: Callable[[], Any], *, json: bool, traceback: bool) -> int:
         if traceback:
             traceback_text.print_exc()
         log = str(refusal.log) if refusal.log else None
-        return _refuse(refusal.exit_code, refusal.message, refusal.hint, log, json=json)
+        fault = getattr(refusal, "fault", None)
+        return _refuse(refusal.exit_code, refusal.message, refusal.hint, log, json=json, fault=fault)
     except _usage_error() as error:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path} --help" if context else "edgeship --help"
@@ -75,9 +76,9 @@ def _abort() -> type[BaseException]:
     return Abort
 
 
-def _refuse(code: int, message: str, hint: str | None, log: str | None, *, json: bool) -> int:
+def _refuse(code: int, message: str, hint: str | None, log: str | None, *, json: bool, fault: str | None = None) -> int:
     if json:
-        error = {"exit": code, "message": message, "hint": hint, "log": log}
+        error = {"exit": code, "message": message, "hint": hint, "log": log, **({"fault": fault} if fault else {})}
         sys.stdout.write(json_text.dumps({"error": error}) + "\n")
         return code
     from edgeship.report.terminal import stderr

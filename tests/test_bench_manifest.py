@@ -51,7 +51,7 @@ def test_numbers_of_a_library_are_told_as_ours() -> None:
     golden = Golden(np.int64(3), np.float32(0.5), None, np.True_)  # type: ignore[arg-type]
 
     assert bench_manifest.plain(golden) == {
-        "checked": 3, "max_abs_error": 0.5, "max_steps": None, "passed": True, "why": None,
+        "checked": 3, "max_abs_error": 0.5, "max_steps": None, "passed": True, "why": None, "compared": True,
     }  # fmt: skip
 
 

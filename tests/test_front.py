@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeship import errors, front
-from edgeship.errors import BadInput, EdgeshipError
+from edgeship.errors import BadInput, DeviceFault, EdgeshipError
 
 
 @given(st.lists(st.sampled_from(["build", "--json", "-q", "--target", "rpi4", "--version", "-v", "--", "--out"])))
@@ -76,11 +76,14 @@ REFUSALS = [
 def test_a_refusal_is_one_json_object_with_the_exit_code_of_its_class(
     kind: type[EdgeshipError], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = kind("caf\udce9 [x].npz: damaged", hint="copy it", log=Path("a.log"))
+    more: dict[str, Any] = (
+        {"fault": "busy"} if kind is DeviceFault else {}
+    )  # what went wrong with a device, in one word
+    error = kind("caf\udce9 [x].npz: damaged", hint="copy it", log=Path("a.log"), **more)
     assert front.guarded(raising(error), json=True, traceback=False) == kind.exit_code
     said = capsys.readouterr()
     assert json.loads(said.out) == {
-        "error": {"exit": kind.exit_code, "message": error.message, "hint": "copy it", "log": "a.log"}
+        "error": {"exit": kind.exit_code, "message": error.message, "hint": "copy it", "log": "a.log", **more}
     }
     said.out.encode("ascii")  # whatever the terminal's encoding
     assert said.err == ""
