@@ -54,6 +54,9 @@ class Wrong(Record):
     weights: tuple[str, ...] = Field((), description="type of a constant input")
     scales: Literal["one", "several"] | None = Field(None, description="of that constant")
     grouped: bool = Field(False, description="the kernel is less deep than the input")
+    bias: Literal["absent"] | None = Field(None, description="the third input")
+    product: bool = Field(False, description="of matrices: several rows of input, or fewer than four outputs")
+    architectures: tuple[str, ...] = Field((), description="on which it is so; without one, on all")
 
 
 class Release(Record):

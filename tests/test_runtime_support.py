@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from tests.tiny_tflite import TinyModel, separable
 OLD, MIDDLE, NEW = ("tflite-runtime", "2.14.0"), ("ai-edge-litert", "1.4.0"), ("ai-edge-litert", "2.3.0")
 
 
-def reason(graph: flatbuffer.Graph, release: tuple[str, str], **options: list[str]) -> str | None:
-    found = runtime_support.refusal(graph, runtime=release[0], version=release[1], **options)
+def reason(graph: flatbuffer.Graph, release: tuple[str, str], delegated: Sequence[str] = ()) -> str | None:
+    found = runtime_support.refusal(graph, runtime=release[0], version=release[1], delegated=delegated)
     assert found is None or "int8" in found.hint
     return None if found is None else found.reason
 
@@ -105,6 +106,22 @@ def custom(name: str, folder: Path) -> flatbuffer.Graph:
     return model.graph(folder)
 
 
+def test_what_is_wrong_on_some_architectures_only(tmp_path: Path) -> None:
+    """Seen under an emulator: the Arm wheels of 2.14 end the process where x86 runs."""
+    for outputs, biased, refused in ((3, False, True), (3, True, False), (8, False, False)):
+        model = TinyModel()
+        source = model.input("x", (1, 8), "int8", scale=0.1)
+        kernel = model.constant("w", np.ones((outputs, 8), np.int8), scale=np.full(outputs, 0.1))
+        bias = model.constant("b", np.zeros(outputs, np.int32), scale=np.full(outputs, 0.01)) if biased else -1
+        output = model.tensor("y", (1, outputs), "int8", scale=0.1)
+        model.outputs.append(model.operator("FULLY_CONNECTED", [source, kernel, bias], output))
+        graph = model.graph(tmp_path)
+        for machine, there in (("armv7l", refused), ("aarch64", refused), ("x86_64", False), (None, False)):
+            found = runtime_support.refusal(graph, runtime=OLD[0], version=OLD[1], architecture=machine)
+            assert (found is not None) is there
+        assert reason(graph, NEW) is None
+
+
 def test_custom_operations(tmp_path: Path) -> None:
     assert "no custom operation 'edgetpu-custom-op'" in (reason(custom("edgetpu-custom-op", tmp_path), NEW) or "")
     assert reason(custom("edgetpu-custom-op", tmp_path), NEW, delegated=["edgetpu-custom-op"]) is None
@@ -170,6 +187,7 @@ def test_the_data_names_operations_that_exist(release: Release) -> None:
     assert set(release.types) <= types
     for wrong in release.wrong:
         assert {*wrong.inputs, *wrong.outputs, *wrong.weights} <= types
+        assert set(wrong.architectures) <= set(release.wheels.needs)
         assert all(name == "*" or name in operators for name in wrong.operators)
 
 
