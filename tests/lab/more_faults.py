@@ -68,9 +68,17 @@ def _virtual(count: int, act: Callable[[lab.Machine], Callable[[], None]]) -> It
         folder = Path(named)
         machine = lab.up("rpi4", counted=False)
         try:
+            # Over the user's own ssh, as a board on a desk: another connection has to lead to the same board.
+            (folder / ".ssh").mkdir(mode=0o700)
+            (folder / ".ssh" / "config").write_text(
+                f"Host pi\n  HostName 127.0.0.1\n  Port {machine.ssh_port}\n  User {machine.user}\n"
+                f"  IdentityFile {machine.identity}\n  UserKnownHostsFile {machine.known_hosts}\n"
+            )
             file = folder / "devices.toml"
-            inventory.add(file, Device(name="pi", target="rpi4", transport="virtual"))  # the one that runs is taken
-            patch.setenv("EDGESHIP_DEVICES", str(file))
+            inventory.add(file, Device(name="pi", target="rpi4", transport="ssh", address="pi"))
+            home = str(lab.folder().parent)
+            for name, value in {"EDGESHIP_DEVICES": str(file), "HOME": str(folder), "EDGESHIP_HOME": home}.items():
+                patch.setenv(name, value)
             for _ in range(count):
                 trigger = Trigger("measure", act(machine))
                 yield _bench("pi", artifact(folder), trigger, lambda: _clean(machine))
