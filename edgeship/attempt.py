@@ -16,6 +16,7 @@ from edgeship import (
     conditions,
     devices,
     golden,
+    host,
     latency,
     runtime_support,
     session,
@@ -135,7 +136,7 @@ def run(
     chosen = runtime_of(device, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
-    refuse_wrong(given.deliverable, chosen.name, ready, board.name)
+    refuse_wrong(given.deliverable, chosen.name, ready, board)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
     wanted = _wanted(given, board, kind, counted=bool(getattr(connection, "counted", False)))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
@@ -180,16 +181,18 @@ def _benchmark_model() -> target.Runtime:
     return target.Runtime(name="benchmark_model", version=None, source="named by the device's own entry")
 
 
-def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, where: str) -> None:
+def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, board: Session) -> None:
     """Refuse an artifact that the board's runtime would run wrongly.
 
     Raises:
         BadInput: with the operation and the reason.
     """
     runtime = getattr(ready, "name", chosen)
-    refusal = runtime_support.refusal(deliverable.graph, runtime=runtime, version=ready.version)
+    refusal = runtime_support.refusal(
+        deliverable.graph, runtime=runtime, version=ready.version, architecture=board.board.userland
+    )
     if refusal is not None:
-        raise BadInput(f"{deliverable.path}: {where}: {refusal.reason}", hint=refusal.hint)
+        raise BadInput(f"{deliverable.path}: {board.name}: {refusal.reason}", hint=refusal.hint)
 
 
 def joined(first: Feed, second: Feed) -> Feed:
@@ -211,7 +214,9 @@ def _record(
 ) -> BenchRecord:
     count = given.golden.count
     there = tuple(array[:count] for array in measured.outputs)
-    checked = golden_check(given.expected, there, given.deliverable)
+    checked = golden_check(
+        given.expected, there, given.deliverable, runtime=measured.runtime.name, feed=given.golden, log=given.log
+    )
     judged = given.judge if measured.outputs else None
     quality = judged(tuple(array[count:] for array in measured.outputs)) if judged else None
     counted = bool(getattr(connection, "counted", False))
@@ -257,11 +262,27 @@ def _record(
     )
 
 
-def golden_check(expected: tuple[NDArray[Any], ...], got: tuple[NDArray[Any], ...], deliverable: Deliverable) -> Golden:
-    """Hold a board's outputs against this machine's; a tool that hands none out leaves them not compared."""
+def golden_check(
+    expected: tuple[NDArray[Any], ...],
+    got: tuple[NDArray[Any], ...],
+    deliverable: Deliverable,
+    *,
+    runtime: str,
+    feed: Feed,
+    log: Path,
+) -> Golden:
+    """Hold a board's outputs against this machine's; a tool that hands none out leaves them not compared.
+
+    The last tflite-runtime computes as the plain kernels do, which round elsewhere than XNNPACK of today: seen to differ by
+    0.098 on a softmax, and to be equal to the bit to the plain kernels of this machine.
+    """
     if not got:
         return Golden(0, 0.0, None, passed=False, why="the tool on the board hands no outputs out", compared=False)
-    return golden.check(expected, got, deliverable.graph.interface.outputs)
+    specs = deliverable.graph.interface.outputs
+    checked = golden.check(expected, got, specs)
+    if checked.passed or runtime != "tflite-runtime":
+        return checked
+    return golden.check(host.plain_outputs(deliverable.path, feed, log=log), got, specs)
 
 
 def _governor(board: Session) -> tuple[str, ...]:

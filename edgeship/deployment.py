@@ -116,12 +116,14 @@ def _checked(
     chosen = attempt.runtime_of(entry, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, entry, chosen, home=home(), log=log, on_progress=listener.on_progress)
-    attempt.refuse_wrong(subject, chosen.name, ready, board.name)
+    attempt.refuse_wrong(subject, chosen.name, ready, board)
     feed = benchmarking.feed_of(subject, benchmarking.GOLDEN_EXAMPLES)
     expected = host.outputs(subject.path, feed, log=log)
     trial = Trial(model, _ONCE, feed, subject.outputs, profile=False, memory=False)
-    got = runtime.measure(board, ready, trial, on_progress=listener.on_progress).outputs
-    checked = attempt.golden_check(expected, got, subject)
+    measured = runtime.measure(board, ready, trial, on_progress=listener.on_progress)
+    checked = attempt.golden_check(
+        expected, measured.outputs, subject, runtime=measured.runtime.name, feed=feed, log=log
+    )
     if not checked.compared:
         raise DeviceFault(
             f"{board.name}: the golden check could not be made: {checked.why}",

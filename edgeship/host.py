@@ -5,19 +5,43 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import resources
+from edgeship import child, resources
 from edgeship.command import call
 from edgeship.errors import StageFailed
-from edgeship.interpret import cores
+from edgeship.interpret import Runner, cores
 from edgeship.measurement import Feed
+from edgeship.progress import OnProgress
 
 TIMEOUT_S = 3600.0
+
+
+def plain_outputs(model: Path, feed: Feed, *, log: Path) -> tuple[NDArray[Any], ...]:
+    """Return the raw outputs of TFLite's plain kernels, without XNNPACK: what old runtimes compute, to the bit.
+
+    Raises:
+        StageFailed: the runtime here cannot run the file; the text ends with the log's path.
+    """
+    return child.run(partial(_run_plain, model=model, arrays=feed.arrays), log=log, timeout_s=TIMEOUT_S)
+
+
+def _run_plain(on_progress: OnProgress, model: Path, arrays: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
+    interpreter = Runner(model, kernels="without-delegates").interpreter
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    found: list[list[NDArray[Any]]] = [[] for _ in outputs]
+    for example in zip(*arrays, strict=True):
+        for entry, array in zip(inputs, example, strict=True):
+            interpreter.set_tensor(entry["index"], array)
+        interpreter.invoke()
+        for kept, entry in zip(found, outputs, strict=True):
+            kept.append(interpreter.get_tensor(entry["index"]))
+    return tuple(np.stack(kept) for kept in found)
 
 
 def outputs(model: Path, feed: Feed, *, log: Path) -> tuple[NDArray[Any], ...]:

@@ -152,6 +152,11 @@ class Board:
     clock_mhz: float | None
     serial: str | None = None
 
+    @property
+    def userland(self) -> str | None:
+        """Return the architecture that programs are built for: uname tells of the kernel, which may be 64-bit alone."""
+        return "armv7l" if self.word_bits == 32 and self.architecture == "aarch64" else self.architecture
+
 
 @dataclass(frozen=True)
 class Conditions:

@@ -29,7 +29,7 @@ def folder(parent: Path) -> Iterator[Path]:
         (made / "lock").rename(made / LOCK)  # it gets the name that a sweep looks for when it is held already
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        _remove(made)
         os.close(lock)
 
 
@@ -40,9 +40,21 @@ def sweep(parent: Path) -> None:
             lock = os.open(left / LOCK, os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
+                _remove(left)
             finally:
                 os.close(lock)
+
+
+def _remove(made: Path) -> None:
+    """Remove a scratch folder, its lock last: what an orphan of its holder still writes there can be swept later."""
+    with contextlib.suppress(OSError):
+        for entry in made.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name not in (LOCK, "lock"):
+                entry.unlink()
+        if not any(entry.name not in (LOCK, "lock") for entry in made.iterdir()):
+            shutil.rmtree(made)
 
 
 def contents(made: Path) -> list[Path]:

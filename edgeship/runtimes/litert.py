@@ -44,8 +44,8 @@ def ready(
     """Find the runtime on the board, or bring it there into edgeship's own folder.
 
     Raises:
-        MissingTool: the wheels cannot be fetched on this machine.
-        DeviceFault: `missing`: the board has no Python, or none that a runtime exists for.
+        MissingTool: this machine has neither uv nor pip.
+        DeviceFault: `missing`: the board has no Python, or none that a runtime exists for, or this machine has no network.
     """
     board = session.board
     if board.python is None:
@@ -59,14 +59,12 @@ def ready(
         if package in board.runtimes and "numpy" in board.runtimes:
             programs = session.deliver_all(dict(here), on_progress=on_progress)
             return Ready(package, board.runtimes[package], "", programs)
-    # uname tells of the kernel; a 32-bit userland needs 32-bit wheels.
-    architecture = "armv7l" if board.word_bits == 32 and board.architecture == "aarch64" else board.architecture
-    chosen = wheels.choose((wanted,), architecture=architecture, python=board.python, libc=board.libc)
+    chosen = wheels.choose((wanted,), architecture=board.userland, python=board.python, libc=board.libc)
     if isinstance(chosen, Refusal):
         raise DeviceFault(f"{session.name}: {chosen.reason}", fault="missing", hint=chosen.hint)
     if chosen.numpy is None and "numpy" not in board.runtimes:
         raise DeviceFault(
-            f"{session.name}: there are no wheels of numpy for {architecture}, and the board has none of its own",
+            f"{session.name}: there are no wheels of numpy for {board.userland}, and the board has none of its own",
             fault="missing",
             hint=f"{chosen.board_numpy or 'install numpy'}, on the board",
         )
