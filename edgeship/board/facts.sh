@@ -13,7 +13,7 @@ say page_bytes "$(getconf PAGESIZE 2>/dev/null)"
 say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 say cores "$(nproc 2>/dev/null)"
 say features "$(grep -m1 -E '^(Features|flags)' /proc/cpuinfo | cut -d: -f2)"
-say core_names "$(grep -E '^(CPU part|model name)' /proc/cpuinfo | cut -d: -f2 | sort -u | tr '\n' ';')"
+say core_names "$(grep -E '^(CPU part|model name)' /proc/cpuinfo | cut -d: -f2 | tr '\n' ';')"
 say memory_kib "$(grep -m1 MemTotal /proc/meminfo | tr -cd '0-9')"
 set -- $(df -Pk "$folder" 2>/dev/null | tail -n 1)
 say free_kib "$4"
