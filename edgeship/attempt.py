@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from edgeship.target import Target
 
 RECONNECT_S = 120  # a Raspberry Pi with a slow card boots in less
 REPEATS = 2
+SIMULATED_SLOWER = 40.0  # a simulated board's seconds, in ours
 RUNS, MIN_SECONDS, WARMUP_SECONDS = 100, 2.0, 0.5  # unless the user says otherwise
 MAX_SECONDS = 150.0
 ANDROID_FOLDER = "/data/local/tmp/edgeship"
@@ -62,6 +64,31 @@ class Assignment:
     governor: str | None
     home: Path
     log: Path
+    ending: Ending = field(default_factory=lambda: Ending())
+
+
+class Ending:
+    """The connections that stand open, so that somebody else can end them all."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._open: list[Connection] = []
+
+    @contextlib.contextmanager
+    def kept(self, connection: Connection) -> Iterator[None]:
+        """Close the connection at the end of the block, or when all are ended."""
+        self._open.append(connection)
+        try:
+            yield
+        finally:
+            self._open.remove(connection)
+            connection.close()
+
+    def end(self) -> None:
+        """Close all; nothing is tried again from now on."""
+        self.ended = True
+        for connection in tuple(self._open):
+            connection.close()
 
 
 def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRecord:
@@ -75,15 +102,18 @@ def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRe
     while True:
         try:
             connection = _reconnected(device, on_progress) if broken else devices.connect(device, on_progress)
-            try:
+            with given.ending.kept(connection):
                 made = _on(connection, device, given, on_progress, again=bool(broken))
-            finally:
-                connection.close()
             doubts = tuple(f"repeated after: {text}" for text in broken)
             return replace(made, doubts=(*made.doubts, *doubts))
         except DeviceFault as fault:
             # What never answered is the user's to mend; what broke in the middle may be only a cable or a reboot.
-            if fault.fault not in PASSING or (fault.fault == "unreachable" and not broken) or len(broken) == REPEATS:
+            if (
+                given.ending.ended
+                or fault.fault not in PASSING
+                or (fault.fault == "unreachable" and not broken)
+                or len(broken) == REPEATS
+            ):
                 raise
             broken.append(fault.message)
             on_progress(Progress(f"{device.name}: again", 0, 0, fault.message))
@@ -140,7 +170,8 @@ def run(
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
     wanted = _wanted(given, board, kind, counted=bool(getattr(connection, "counted", False)))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
-    trial = Trial(model, wanted, feed, given.deliverable.outputs)
+    slower = SIMULATED_SLOWER if getattr(connection, "simulated", False) else Trial.slower
+    trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower)
     if chosen.name == "benchmark_model":  # it tells no conditions
         with watching.watched(board, "android_conditions.sh", android_facts.read_conditions) as watch:
             measured = runtime.measure(board, ready, trial, on_progress=on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -55,22 +56,39 @@ def bench(order: BenchOrder, listener: Listener) -> tuple[BenchRecord | Failed, 
     Raises:
         BadInput: the artifact, the data or a device's name cannot be used; nothing was measured.
         StageFailed: the artifact does not run on this machine, so there is nothing to hold a board's answer against.
-        DeviceFault: the only device failed.
     """
-    boards = tuple(inventory.find(name, inventory.place(order.inventory)) for name in dict.fromkeys(order.devices))
-    if not boards:
-        raise BadInput("no device was named", hint="edgeship devices list")
+    boards = _boards(order)
     subject = deliverable.find(order.artifact)
     with Store(home()) as store:
         given = _assignment(order, subject, store)
-        if len(boards) == 1:
-            return (_told(boards[0], given, listener),)
-        lock = threading.Lock()
-        with ThreadPoolExecutor(len(boards)) as pool:
-            return tuple(pool.map(lambda board: _one_of_several(board, given, _quietly(listener, lock)), boards))
+        told = _quietly(listener, threading.Lock())
+        pool = ThreadPoolExecutor(len(boards))
+        try:
+            return tuple(pool.map(lambda board: _one(board, given, told), boards))
+        except BaseException:  # the user has had enough: nobody waits for boards that measure on
+            given.ending.end()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _one_of_several(board: Device, given: Assignment, listener: Listener) -> BenchRecord | Failed:
+def check(order: BenchOrder) -> None:
+    """Refuse what is wrong with an order before any work: an unknown device.
+
+    Raises:
+        BadInput: with the near miss.
+    """
+    _boards(order)
+
+
+def _boards(order: BenchOrder) -> tuple[Device, ...]:
+    boards = tuple(inventory.find(name, inventory.place(order.inventory)) for name in dict.fromkeys(order.devices))
+    if not boards:
+        raise BadInput("no device was named", hint="edgeship devices list")
+    return boards
+
+
+def _one(board: Device, given: Assignment, listener: Listener) -> BenchRecord | Failed:
     try:
         return _told(board, given, listener)
     except EdgeshipError as error:
@@ -172,6 +190,16 @@ def _default_metric(data: Examples, classes: int | None) -> str:
 def feed_of(subject: Deliverable, count: int) -> Feed:
     """Return the golden examples of an artifact, as bench and deploy use them."""
     return deliverable.seeded(subject.graph, subject.preparation, count=count)
+
+
+def check_page(path: Path) -> None:
+    """Refuse a file for the page that cannot be written, before anything is measured.
+
+    Raises:
+        BadInput: its folder is not there, or may not be written.
+    """
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise BadInput(f"{path}: cannot be written", hint="--html names a file in a folder of yours")
 
 
 def write_page(path: Path, results: Sequence[BenchRecord | Failed]) -> None:

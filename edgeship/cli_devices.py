@@ -67,6 +67,7 @@ def bench(
 ) -> None:
     """Measure an artifact on devices: latency, memory, operators, and whether it is right there."""
     from edgeship import bench_manifest, benchmarking
+    from edgeship.measurement import BenchRecord
 
     order = benchmarking.BenchOrder(
         artifact=artifact, devices=tuple(device), inventory=devices, runs=runs, min_seconds=min_seconds,
@@ -74,10 +75,14 @@ def bench(
         offset=front.numbers("--offset", offset), metric=metric, governor=governor, wait_s=wait, seed=seed,
     )  # fmt: skip
     screen: Front = context.obj
+    if html is not None:
+        benchmarking.check_page(html)
     with screen.listening() as listener:
         results = benchmarking.bench(order, listener)
     if html is not None:
         benchmarking.write_page(html, results)
+    if len(results) == 1 and not isinstance(results[0], BenchRecord):
+        raise results[0].error
     table = bench_manifest.of_several(results)
     screen.show(table if isinstance(table, dict) else {"benches": table}, lambda terminal: show_benches(results))
     code = exit_code(results, require_valid=require_valid)

@@ -90,6 +90,12 @@ def rollback(
             copy = Path(folder, ARTIFACT)
             copy.write_bytes(board.fetch(model))
             subject = deliverable.find(str(copy))
+            if not subject.sha256.startswith(there.previous.partition("-")[2]):
+                raise DeviceFault(
+                    f"{device}: {model} is damaged: its sha256 is {subject.sha256}",
+                    fault="failed",
+                    hint="what stands there still stands; deploy the older artifact again",
+                )
             checked = _checked(board, entry, kind, subject, model, store.log("deploy"), listener)
         _switch(board, there.path, there.previous)
     return Deployed(device, there.path, there.previous, subject.sha256, there.current, checked)
@@ -146,7 +152,6 @@ def _look(board: Session, to: str) -> _There:
 path={quote(to.rstrip("/"))}
 case $path in /*) ;; *) path=$PWD/$path;; esac
 echo "path=$path"
-mkdir -p "$path.versions" || exit 73
 rm -rf "$path.versions"/.new-*
 if [ -L "$path" ]; then
     link=$(readlink "$path"); name=${{link##*/}}
@@ -186,6 +191,7 @@ def _place(board: Session, there: _There, version: str, files: dict[str, str], s
     copies = "\n".join(f"cp {quote(source)} {quote(new)}/{name} || exit 28" for name, source in files.items())
     board.checked(
         f"""echo {quote(new)} >> leftovers
+mkdir -p {quote(there.path)}.versions || exit 73
 rm -rf {quote(made)}
 mkdir {quote(new)} || exit 73
 {copies}
@@ -220,7 +226,7 @@ def _forget(board: Session, path: str, *, keep: tuple[str | None, ...]) -> None:
     kept = " ".join(quote(name) for name in keep if name)
     board.checked(
         f"""cd {quote(path)}.versions || exit 0
-for name in *; do
+for name in [0-9][0-9][0-9][0-9]-????????????; do
     for kept in {kept}; do [ "$name" = "$kept" ] && continue 2; done
     rm -rf "./$name"
 done""",

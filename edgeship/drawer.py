@@ -14,6 +14,7 @@ from edgeship.device import Device
 from edgeship.devices import adb, ssh
 from edgeship.errors import BadInput, EdgeshipError, MissingTool, NothingToDo
 from edgeship.measurement import Board
+from edgeship.remote import quote
 from edgeship.run_devices import DeviceCheck, DeviceRow, FoundDevice, Mismatch
 from edgeship.session import Session
 from edgeship.target import Target
@@ -127,7 +128,7 @@ def clean(name: str, inventory_file: Path | None, *, wait_s: int = 0) -> int:
     """Empty edgeship's cache on a board; return how many MiB were freed."""
     entry = inventory.find(name, inventory.place(inventory_file))
     with leased(entry, target.read(entry.target), wait_s=wait_s) as (session, _):
-        size = f"cd '{session.root}' && set -- $(du -sk blobs trees | while read -r kib rest; do echo $kib; done) && echo $(($1 + $2))"
+        size = f"cd {quote(session.root)} && set -- $(du -sk blobs trees | while read -r kib rest; do echo $kib; done) && echo $(($1 + $2))"
         before = int(session.checked(size).text or 0)
         session.trim(cap_mib=0, spare_minutes=0)
         return (before - int(session.checked(size).text or 0)) // 1024

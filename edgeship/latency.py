@@ -49,7 +49,7 @@ def summarize(samples: Samples, *, seed: int = 0) -> Latency:
         max=float(times[-1]),
         cv=_spread(times, mean),
         ci95=median_interval(np.asarray(samples.samples_ns), seed=seed),
-        runs=times.size,
+        runs=times.size * samples.every,
     )
 
 

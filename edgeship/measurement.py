@@ -54,7 +54,7 @@ class Samples:
     """The raw timing of one run. Nanoseconds of the board's steady clock; `starts_ns` counts from the first sample.
 
     `samples_ns` is None where the tool keeps aggregates only; then `aggregate_ms` holds what it printed (mean, min, max,
-    std, p50, p90, …, runs).
+    std, p50, p90, …, runs). Of very many samples only one in `every` is kept.
     """
 
     init_ns: int | None
@@ -64,6 +64,7 @@ class Samples:
     starts_ns: tuple[int, ...] | None
     steady: bool
     aggregate_ms: Mapping[str, float] | None = None
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -262,3 +263,4 @@ class Trial:
     outputs: tuple[OutputSpec, ...]
     profile: bool = True
     memory: bool = True
+    slower: float = 3.0  # how much longer than the board's own seconds ours may last

@@ -63,6 +63,7 @@ def ship(
     from edgeship import benchmarking
 
     heard = listener or Listener()
+    benchmarking.check(measuring)
     made = build(order, heard)
     if stop and not made.quality.passed:
         return made, ()
@@ -85,7 +86,7 @@ def _publish(store: Store, out: Path, made: BuildRecord, results: tuple[BenchRec
         REPORT: page.encode(errors="backslashreplace"),
     }
     files |= {
-        f"bench-{one.device.replace(':', '-')}.json": manifest.as_bytes(bench_manifest.contract(one)) for one in benches
+        f"bench-{one.device.replace(':', '+')}.json": manifest.as_bytes(bench_manifest.contract(one)) for one in benches
     }
     out_folder.write(out, files)
 

@@ -139,8 +139,9 @@ esac"""
         made = f"{self.folder}/{sha}.tree"
         unpacked = f"""{_space_for(self.root, 4 * archive.stat().st_size // 1024)}
 mkdir {quote(made)} && tar -xzf {quote(blob)} -C {quote(made)} || {{ rm -rf {quote(made)}; echo "cannot unpack" >&2; exit 74; }}
+sync
 : > {quote(made)}/.complete
-rm -rf {quote(tree)}; mv {quote(made)} {quote(tree)} && rm -f {quote(blob)}"""
+rm -rf {quote(tree)}; mv {quote(made)} {quote(tree)} && sync && rm -f {quote(blob)}"""
         self.checked(unpacked, timeout_s=_STEP_TIMEOUT_S * 5)
         return tree
 
@@ -219,7 +220,7 @@ def opened(
     }  # fmt: skip
     lines = [f"{key}={quote(value)}" for key, value in settings.items()]
     # $HOME is for the board to fill in; everything else in the folder's name is literal.
-    lines.append(f"folder={place if place.startswith('$HOME/') else quote(place)}")
+    lines.append(f'folder="$HOME"/{quote(place[6:])}' if place.startswith("$HOME/") else f"folder={quote(place)}")
     lines.append(f"python={quote(device.python or 'python3')}")
     lines.append('echo "edgeship folder $folder"')
     script = "\n".join([*lines, _part("warden.sh"), _part(facts), _part("watch.sh")])
@@ -273,7 +274,7 @@ class _Warden:
             lines = list(self._lines)
         said = {line.split(" ", 2)[1]: line.split(" ", 2)[-1] for line in lines if line.startswith("edgeship ")}
         if "ready" not in said:
-            raise self._refusal(said)
+            raise self._refusal(said) if said else self._silence()
         self.folder, self.governor = said["folder"], said.get("governor", "")
         self.board = read_facts(lines)
         threading.Thread(target=self._beat, daemon=True).start()
@@ -294,11 +295,19 @@ class _Warden:
             return fault_of(self.name, Finished(28, b"edgeship full", b""))
         if "unwritable" in said:
             return DeviceFault(
-                f"{self.name}: {said['unwritable']} cannot be written there",
-                fault="full",
-                hint="is its disk full or read-only? `folder` in the device's entry names another place",
+                f"{self.name}: edgeship's folder cannot be written there: {said['unwritable']}",
+                fault="failed",
+                hint="`folder` in the device's entry names another place",
             )
         return DeviceFault(f"{self.name}: the connection broke before the board was ready", fault="lost")
+
+    def _silence(self) -> DeviceFault:
+        """Return why the board said nothing at all: its shell refuses, or the connection broke."""
+        try:
+            code = self.pipe.wait()
+        except DeviceFault as fault:
+            return fault
+        return DeviceFault(f"{self.name}: its shell ended at once (exit {code}) and ran nothing", fault="failed")
 
     def check(self) -> None:
         """Refuse when the warden is gone: then the lease is gone too."""

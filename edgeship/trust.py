@@ -114,7 +114,7 @@ def _unfinished(samples: Samples, wanted: Wanted | None) -> Iterator[str]:
 
 def _count(samples: Samples) -> int:
     if samples.samples_ns is not None:
-        return len(samples.samples_ns)
+        return len(samples.samples_ns) * samples.every
     return int((samples.aggregate_ms or {}).get("runs", 0))
 
 

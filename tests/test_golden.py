@@ -163,3 +163,12 @@ def test_a_quantized_input_holds_the_quantized_values_of_real_ones() -> None:
     spec = TensorSpec("x", (1, 2), "uint8", 0.5, 10)
     values = np.array([[-9.0, 0.76], [2.25, 1000.0]], np.float32)
     assert golden.stored(values, spec).tolist() == [[0, 12], [14, 255]]
+
+
+def test_another_class_fails_where_the_host_is_sure() -> None:
+    """Within a step each, and yet another class: wrong where the host was ahead by more than one rounding."""
+    spec = TensorSpec("scores", (1, 2), "int8", 0.1, 0)
+    sure, tied = np.array([[[8, 10]]], np.int8), np.array([[[9, 9]]], np.int8)
+    assert not golden.check([sure], [tied], [spec]).passed
+    near = np.array([[[9, 10]]], np.int8)
+    assert golden.check([near], [np.array([[[10, 9]]], np.int8)], [spec]).passed

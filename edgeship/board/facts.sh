@@ -20,7 +20,7 @@ say free_kib "$4"
 say governor "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null)"
 say clock_khz "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq 2>/dev/null)"
 # Names of installed packages are read from their folders: importing anything would cost a second on a slow board.
-$python -c '
+"$python" -c '
 import os, sys
 print("python=%d.%d.%d" % sys.version_info[:3])
 for folder in sys.path:

@@ -10,7 +10,12 @@ mine=$folder/runs/$run
 for tool in flock timeout head sha256sum; do
     command -v $tool >/dev/null 2>&1 || { echo "edgeship lacks $tool"; exit 69; }
 done
-mkdir -p "$folder/blobs" "$folder/trees" "$folder/runs" || { echo "edgeship unwritable $folder"; exit 73; }
+refuse() { # with what the system said
+    case $1 in *"No space"* | *[Qq]uota*) echo "edgeship full $folder" ;; *) echo "edgeship unwritable $1" ;; esac
+    exit 73
+}
+case $folder in /?*) ;; *) refuse "'$folder' is no absolute path" ;; esac
+said=$(mkdir -p "$folder/blobs" "$folder/trees" "$folder/runs" 2>&1) || refuse "$said"
 
 key=$lease
 [ -n "$key" ] || key=$(cat /etc/machine-id 2>/dev/null)
@@ -18,17 +23,24 @@ key=$lease
 [ -n "$key" ] || key=$(cat /proc/sys/kernel/random/boot_id)
 for place in /tmp /data/local/tmp "$folder"; do [ -d "$place" ] && [ -w "$place" ] && break; done
 lock=$place/edgeship-$(echo "$key" | tr -cd 'A-Za-z0-9._-').lease
-# World-writable, since another user of the board takes the same lease; opened for reading, since the kernel
-# does not let one user create what another owns in a sticky folder.
-[ -e "$lock" ] || (umask 000; : > "$lock")
-(: < "$lock") 2>/dev/null || { echo "edgeship unwritable $lock"; exit 73; } # a failed exec would end the shell unheard
+# Readable by all, since another user of the board takes the same lease; made only where nothing stands and never through
+# a link, since anybody may put one into a folder like /tmp.
+[ -e "$lock" ] || (umask 022; set -C; : > "$lock") 2>/dev/null
+[ -L "$lock" ] && refuse "$lock is a link that somebody put there"
+(: < "$lock") 2>/dev/null || refuse "$lock cannot be read" # a failed exec would end the shell unheard
 exec 9< "$lock"
-waited=0
+waited=0 holder= name=
 until flock -n 9 9<&9; do
-    if [ "$waited" -ge "$wait" ]; then echo "edgeship busy $(cat "$lock.by" 2>/dev/null)"; exit 75; fi
+    if [ "$waited" -ge "$wait" ]; then
+        [ -L "$lock.by" ] || read -r holder name 2>/dev/null < "$lock.by"
+        [ -n "$holder" ] && [ -d "/proc/$holder" ] || name= # left by one who is gone
+        echo "edgeship busy $name"
+        exit 75
+    fi
     waited=$((waited + 1)); sleep 1
 done
-{ echo "$who" > "$lock.by"; } 2>/dev/null
+rm -f "$lock.by" 2>/dev/null
+(umask 022; set -C; echo "$$ $who" > "$lock.by") 2>/dev/null
 
 # The kernel shows a process' environment as it was at its start, so the mark finds all that a run started.
 end_processes() {
@@ -67,7 +79,7 @@ sweep() {
 sweep
 
 new=$folder/runs/.new-$run
-mkdir "$new" && : > "$new/.lock" || { echo "edgeship full $folder"; exit 28; }
+said=$(mkdir "$new" 2>&1 && { : > "$new/.lock"; } 2>&1) || refuse "$said"
 exec 8< "$new/.lock"
 flock -n 8 8<&8
 mv "$new" "$mine"

@@ -13,13 +13,18 @@ class Local:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._pipes: list[ProgramPipe] = []
 
     def start(self, script: str) -> Pipe:
         """Run a script with /bin/sh."""
-        return ProgramPipe(["/bin/sh", "-c", script])
+        pipe = ProgramPipe(["/bin/sh", "-c", script])
+        self._pipes = [*(one for one in self._pipes if one.process.poll() is None), pipe]
+        return pipe
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Say to all that still run that nobody is there any more; a warden ends the rest, and cleans up."""
+        for pipe in self._pipes:
+            pipe.end_input()
 
 
 def connect(device: Device, on_progress: OnProgress = silent) -> Local:

@@ -17,6 +17,7 @@ from edgeship.device import Device
 from edgeship.errors import DeviceFault, Fault
 from edgeship.measurement import Feed, Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
 from edgeship.progress import OnProgress, Progress
+from edgeship.remote import quote
 from edgeship.runtime_release import Refusal
 from edgeship.session import Session
 
@@ -30,12 +31,17 @@ RUNNER, PROFILER = "runner.py", "profiler.py"
 
 @dataclass(frozen=True)
 class Ready:
-    """How the board's Python is started so that it finds the runtime, and what the runtime is."""
+    """How the board's Python is started so that it finds the runtime, and what the runtime is.
+
+    `tree` is where ours lies on the board, and `archive` what it was made from; both are None for the board's own.
+    """
 
     name: str
     version: str
     environment: str
     programs: Mapping[str, str]
+    tree: str | None = None
+    archive: Path | None = None
 
 
 def ready(
@@ -71,7 +77,7 @@ def ready(
     packed = wheels.fetch(chosen, device=session.name, log=log, cache=home / "wheels", on_progress=on_progress)
     tree = session.unpack(packed.path, what=f"{chosen.package} {chosen.version}", on_progress=on_progress)
     programs = session.deliver_all(dict(here), on_progress=on_progress)
-    return Ready(chosen.package, chosen.version, f"PYTHONPATH={tree} ", programs)
+    return Ready(chosen.package, chosen.version, f"PYTHONPATH={quote(tree)} ", programs, tree, packed.path)
 
 
 def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProgress) -> Measured:
@@ -91,8 +97,16 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         "warmup_max_seconds": max(20.0, 4 * wanted.warmup_seconds), "feed": feed, "outputs": None if apart else outputs,
         "snapshot_every_s": SNAPSHOT_EVERY_S, "sys": "/sys", "proc": "/proc",
     }  # fmt: skip
-    timeout_s = SETUP_S + 40 * wanted.max_seconds + EXAMPLE_S * trial.feed.count
-    answer, runtime = _ask(session, ready, RUNNER, order, timeout_s, on_progress)
+    timeout_s = SETUP_S + trial.slower * wanted.max_seconds + EXAMPLE_S * trial.feed.count
+    try:
+        answer, runtime = _ask(session, ready, RUNNER, order, timeout_s, on_progress)
+    except DeviceFault as fault:
+        if fault.fault != "missing" or ready.tree is None or ready.archive is None:
+            raise
+        # What we unpacked there is damaged, as after a power cut: once more.
+        session.checked(f"rm -rf {quote(ready.tree)}")
+        session.unpack(ready.archive, what=f"{ready.name} {ready.version}", on_progress=on_progress)
+        answer, runtime = _ask(session, ready, RUNNER, order, timeout_s, on_progress)
     if apart:
         again = {**common, "action": "outputs", "batch": 1, "feed": feed, "outputs": outputs}
         _ask(session, ready, RUNNER, again, timeout_s, on_progress)
@@ -137,7 +151,7 @@ def _ask(
         elif "event" in event:
             events[event["event"]] = event
 
-    script = f"{ready.environment}exec {session.python} {ready.programs[program]}"
+    script = f"{ready.environment}exec {quote(session.python)} {quote(ready.programs[program])}"
     done = session.run(script, timeout_s=timeout_s, stdin=[json.dumps(order).encode()], on_line=hear)
     if "result" not in events:
         error = events.get("error", {})
@@ -157,6 +171,7 @@ def _samples(answer: Mapping[str, Any]) -> Samples:
         samples_ns=tuple(answer["samples_ns"]),
         starts_ns=tuple(answer["starts_ns"]),
         steady=bool(answer["steady"]),
+        every=int(answer.get("every", 1)),
     )
 
 

@@ -232,3 +232,35 @@ def test_the_cache_keeps_below_its_cap(board: Shell, entry: Device) -> None:
         assert [path.exists() for path in paths] == [False, False, True, True]
         ours.trim(cap_mib=0, spare_minutes=0)
         assert not any(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("inner", ["my edge", "it's", "$(touch owned)", "a;b"])
+def test_a_folder_s_name_is_only_a_name(board: Shell, entry: Device, inner: str, tmp_path: Path) -> None:
+    """Spaces, quotes and what a shell would run are part of the name, below the board's home and elsewhere."""
+    for place in (f"{tmp_path}/{inner}", f"$HOME/.cache/edgeship-test-{tmp_path.name}/{inner}"):
+        with session.opened(board, entry.model_copy(update={"folder": place})) as ours:
+            assert ours.root == place.replace("$HOME", os.environ["HOME"])
+            assert Path(ours.deliver(b"content", what="m")).read_bytes() == b"content"
+    shutil.rmtree(Path(os.environ["HOME"], ".cache", f"edgeship-test-{tmp_path.name}"))
+
+
+def test_a_planted_link_is_not_followed(board: Shell, entry: Device, tmp_path: Path) -> None:
+    """A link where the lease should be is refused, and what it leads to is not made."""
+    lease = Path("/tmp") / f"edgeship-{entry.lease}.lease"
+    lease.symlink_to(tmp_path / "victim")
+    try:
+        with pytest.raises(DeviceFault, match="somebody put there"), session.opened(board, entry):
+            pass
+        assert not (tmp_path / "victim").exists()
+    finally:
+        lease.unlink()
+
+
+def test_a_folder_that_cannot_be_made_is_no_full_disk(board: Shell, entry: Device) -> None:
+    """The system's own word is told, and the fault is not 'full'."""
+    with (
+        pytest.raises(DeviceFault, match="cannot be written") as refused,
+        session.opened(board, entry.model_copy(update={"folder": "/proc/nowhere"})),
+    ):
+        pass
+    assert refused.value.fault == "failed"
