@@ -4,6 +4,8 @@ from tests.lab.android import adb_server, android_board, android_device, android
 from tests.lab.real_sshd import board, desk
 from tests.lab.virtual import (
     fast_rpi4,
+    running_home,
+    running_lab,
     running_rpi4,
     virtual_device,
     virtual_home,
@@ -13,6 +15,6 @@ from tests.lab.virtual import (
 )
 
 __all__ = [
-    "adb_server", "android_board", "android_device", "android_root", "board", "bridge", "desk", "fast_rpi4", "running_rpi4",
+    "adb_server", "android_board", "android_device", "android_root", "board", "bridge", "desk", "fast_rpi4", "running_home", "running_lab", "running_rpi4",
     "virtual_device", "virtual_home", "virtual_lab", "virtual_rpi4", "virtual_rpi5",
 ]  # fmt: skip

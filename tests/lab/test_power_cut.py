@@ -18,24 +18,24 @@ from edgeship.progress import Listener, Progress
 from tests.lab.virtual import said
 from tests.tiny_tflite import separable
 
-ROUNDS = 3
+ROUNDS = 2
 TO = "/home/pi/app/model"
 
 
 @pytest.fixture
 def machine(
-    virtual_home: Path, virtual_lab: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    running_home: Path, running_lab: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[lab.Machine]:
     """Give a board of this test's own, named `pi` in the inventory."""
-    running = lab.up("rpi3", counted=False, lab=virtual_lab)
+    running = lab.up("rpi3", counted=False, lab=running_lab)
     file = tmp_path / "devices.toml"
     inventory.add(file, Device(name="pi", target="rpi3", transport="virtual"))
     monkeypatch.setenv("EDGESHIP_DEVICES", str(file))
     yield running
-    lab.down("rpi3", lab=virtual_lab)
+    lab.down("rpi3", lab=running_lab)
 
 
-def test_the_model_is_whole_after_a_power_cut(machine: lab.Machine, virtual_lab: Path, tmp_path: Path) -> None:
+def test_the_model_is_whole_after_a_power_cut(machine: lab.Machine, running_lab: Path, tmp_path: Path) -> None:
     """Either the version before or the new one, each with its manifest; the next deploy works."""
     models = [separable(seed=seed).write(tmp_path / f"{seed}.tflite") for seed in range(ROUNDS + 2)]
     sums = [digest.of_file(model) for model in models]
@@ -55,7 +55,7 @@ def test_the_model_is_whole_after_a_power_cut(machine: lab.Machine, virtual_lab:
         worker.start()
         begun.wait(60)
         time.sleep(random.Random(number).uniform(0, 6))
-        machine = lab.power_cycle(machine, lab=virtual_lab)
+        machine = lab.power_cycle(machine, lab=running_lab)
         worker.join(180)
         assert not worker.is_alive()
         found = said(machine, f"sha256sum < {TO}/model.tflite && grep -o 'sha256.*' {TO}/manifest.json")

@@ -6,6 +6,7 @@ one likes, else once for the run; the workers of one run share them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,15 +69,34 @@ def fast_rpi4(virtual_lab: Path) -> Iterator[lab.Held]:
 
 
 @pytest.fixture(scope="session")
-def running_rpi4(virtual_lab: Path) -> Iterator[lab.Machine]:
-    """Give a virtual Raspberry Pi 4 on all of this machine's cores, left running as `edgeship lab up` leaves it."""
-    machine = lab.up("rpi4", counted=False, lab=virtual_lab)
-    yield machine
-    lab.down("rpi4", lab=virtual_lab)
+def running_lab(virtual_lab: Path) -> Path:
+    """Return another lab with the same image, for boards that are left running: `down` in one lab ends none of the other."""
+    folder = virtual_lab.with_name(f"{virtual_lab.name}-running")
+    folder.mkdir(parents=True, exist_ok=True)
+    (virtual_lab / "images").mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another worker was first
+        (folder / "images").symlink_to(virtual_lab / "images")
+    return folder
 
 
 @pytest.fixture
-def virtual_device(virtual_home: Path, running_rpi4: lab.Machine) -> Device:
+def running_home(running_lab: Path, own_store: Path) -> Path:
+    """Let this test's edgeship find the boards of that lab; return its home."""
+    own_store.mkdir(parents=True, exist_ok=True)
+    (own_store / "lab").symlink_to(running_lab)
+    return own_store
+
+
+@pytest.fixture(scope="session")
+def running_rpi4(running_lab: Path) -> Iterator[lab.Machine]:
+    """Give a virtual Raspberry Pi 4 on all of this machine's cores, left running as `edgeship lab up` leaves it."""
+    machine = lab.up("rpi4", counted=False, lab=running_lab)
+    yield machine
+    lab.down("rpi4", lab=running_lab)
+
+
+@pytest.fixture
+def virtual_device(running_home: Path, running_rpi4: lab.Machine) -> Device:
     """Return a running virtual board as an entry of an inventory."""
     return Device(name="pi", target=running_rpi4.target, transport="virtual")
 
