@@ -29,9 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--boards", type=int, default=4)
-    parser.add_argument("--only", default="", help="only faults whose name holds this word")
+    parser.add_argument("--only", nargs="+", default=[""], help="only faults whose name holds one of these words")
     given = parser.parse_args()
-    chosen = {name: fault for name, fault in FAULTS.items() if given.only in name}
+    chosen = {name: fault for name, fault in FAULTS.items() if any(word in name for word in given.only)}
     home = Path(os.environ["EDGESHIP_HOME"]) if "EDGESHIP_HOME" in os.environ else None
     if chosen:
         with drawer(given.boards, networks=True, home=home) as lab, tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,7 @@ def main() -> None:
             for name, (fault, word, repeated) in chosen.items():
                 tell(name, rounds(lab, fault, Path(folder), given.rounds, alone=name in ALONE), word, repeated)
     for name, (source, word, repeated) in MORE.items():
-        if given.only in name:
+        if any(each in name for each in given.only):
             tell(name, list(source(given.rounds)), word, repeated)
 
 
