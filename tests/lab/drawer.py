@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,13 @@ from typing import Any
 import pytest
 import tomlkit
 
+from edgeship import store
 from tests.lab.real_sshd import Desk, Network, Sshd
 
 PYTHON = "/usr/bin/python3"  # the system's own: an account of a board's own may not look into another user's
+
+
+_CHANGING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -33,14 +38,15 @@ class Drawer:
 
     def change(self, board: Sshd, **fields: Any) -> None:
         """Change fields of a board's entry; None takes one away."""
-        table = tomlkit.parse(self.inventory.read_text())
-        entry: Any = table[self.name(board)]
-        for key, value in fields.items():
-            if value is None:
-                entry.pop(key, None)
-            else:
-                entry[key] = value
-        self.inventory.write_text(tomlkit.dumps(table))
+        with _CHANGING:
+            table = tomlkit.parse(self.inventory.read_text())
+            entry: Any = table[self.name(board)]
+            for key, value in fields.items():
+                if value is None:
+                    entry.pop(key, None)
+                else:
+                    entry[key] = value
+            store.write_whole(self.inventory, tomlkit.dumps(table).encode())
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from pathlib import Path
 from edgeship import benchmarking
 from edgeship.benchmarking import BenchOrder
 from edgeship.errors import DeviceFault, EdgeshipError
-from edgeship.measurement import BenchRecord
 from edgeship.progress import Listener, Progress
+from edgeship.run_devices import Failed
 from edgeship.session import SILENCE_S
 from tests.lab.drawer import Drawer
 from tests.lab.real_sshd import Sshd, keygen
@@ -55,7 +55,8 @@ def bench(lab: Drawer, board: Sshd, model: Path, on_progress: Callable[[Progress
     began = time.monotonic()
     try:
         (made,) = benchmarking.bench(order, Listener(on_progress=on_progress))
-        assert isinstance(made, BenchRecord)
+        if isinstance(made, Failed):
+            raise made.error
         assert made.golden.passed
         word, told = "measured", "; ".join(made.doubts)
     except DeviceFault as fault:

@@ -14,8 +14,8 @@ from edgeship.benchmarking import BenchOrder
 from edgeship.device import Device
 from edgeship.errors import EdgeshipError
 from edgeship.lab import machine as machines
-from edgeship.measurement import BenchRecord
 from edgeship.progress import Listener
+from edgeship.run_devices import Failed
 from edgeship.ssh import shell as secure_shell
 from tests.lab.android import HOST_PYTHON, AdbServer, AndroidBoard
 from tests.lab.android_root import make_root
@@ -104,7 +104,8 @@ def _bench(name: str, model: Path, trigger: Trigger, clean: Callable[[], bool]) 
     began = time.monotonic()
     try:
         (made,) = benchmarking.bench(order, Listener(on_progress=trigger))
-        assert isinstance(made, BenchRecord)
+        if isinstance(made, Failed):
+            raise made.error
         moved = any("clock" in reason for reason in made.reasons)
         word, told = "not valid" if moved else "measured", "; ".join((*made.reasons, *made.doubts))
     except EdgeshipError as error:
