@@ -88,7 +88,7 @@ class Trigger:
 
     def __call__(self, told: Progress) -> None:
         """Hear of progress."""
-        if self.thread is None and told.stage.startswith(self.word) and told.done:
+        if self.thread is None and told.stage.startswith(self.word) and (told.done or not told.total):
             self.thread = threading.Thread(target=self.act, daemon=True)
             self.thread.start()
 

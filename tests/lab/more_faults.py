@@ -38,7 +38,7 @@ def adb_server_restarted(count: int) -> Iterator[Outcome]:
             patch.setenv("EDGESHIP_HOME", str(folder / "edgeship"))
             try:
                 for _ in range(count):
-                    trigger = Trigger("phone: time", server.kill)
+                    trigger = Trigger("measure", lambda: (time.sleep(0.5), server.kill())[1])
                     yield _bench("phone", artifact(folder), trigger, lambda: not board.processes())
             finally:
                 server.end()
@@ -46,13 +46,13 @@ def adb_server_restarted(count: int) -> Iterator[Outcome]:
 
 def rebooted(count: int) -> Iterator[Outcome]:
     """The power of a virtual board is cut while the model runs, and comes back."""
-    yield from _virtual(count, lambda machine: lambda: (lab.power_cycle(machine), None)[1])
+    yield from _virtual(count, "rpi3", lambda machine: lambda: (lab.power_cycle(machine), None)[1])
 
 
 def clock_jumped(count: int) -> Iterator[Outcome]:
     """The wall clock of a virtual board is set an hour back while the model runs."""
     script = "date -s @$(($(date +%s) - 3600)) > /dev/null"
-    yield from _virtual(count, lambda machine: lambda: machines.as_root(machine.folder, script, timeout_s=30))
+    yield from _virtual(count, "rpi4", lambda machine: lambda: machines.as_root(machine.folder, script, timeout_s=30))
 
 
 # Fault → its rounds, how each has to end, and whether it has to have been tried again.
@@ -63,10 +63,10 @@ MORE: dict[str, tuple[Callable[[int], Iterator[Outcome]], str, bool]] = {
 }
 
 
-def _virtual(count: int, act: Callable[[lab.Machine], Callable[[], None]]) -> Iterator[Outcome]:
+def _virtual(count: int, target: str, act: Callable[[lab.Machine], Callable[[], None]]) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as named, pytest.MonkeyPatch.context() as patch:
         folder = Path(named)
-        machine = lab.up("rpi4", counted=False)
+        machine = lab.up(target, counted=False)
         try:
             # Over the user's own ssh, as a board on a desk: another connection has to lead to the same board.
             (folder / ".ssh").mkdir(mode=0o700)
@@ -75,7 +75,7 @@ def _virtual(count: int, act: Callable[[lab.Machine], Callable[[], None]]) -> It
                 f"  IdentityFile {machine.identity}\n  UserKnownHostsFile {machine.known_hosts}\n"
             )
             file = folder / "devices.toml"
-            inventory.add(file, Device(name="pi", target="rpi4", transport="ssh", address="pi"))
+            inventory.add(file, Device(name="pi", target=target, transport="ssh", address="pi"))
             home = str(lab.folder().parent)
             for name, value in {"EDGESHIP_DEVICES": str(file), "HOME": str(folder), "EDGESHIP_HOME": home}.items():
                 patch.setenv(name, value)
@@ -83,13 +83,13 @@ def _virtual(count: int, act: Callable[[lab.Machine], Callable[[], None]]) -> It
                 trigger = Trigger("measure", act(machine))
                 yield _bench("pi", artifact(folder), trigger, lambda: _clean(machine))
         finally:
-            lab.down("rpi4")
+            lab.down(target)
 
 
 def _clean(machine: lab.Machine) -> bool:
     script = "ls ~/.edgeship/runs ~/.edgeship/runs/.new* ~/.edgeship/*/*.part 2>/dev/null | grep -v '^/.*:$'; grep -ls EDGESHIP_RUN= /proc/[0-9]*/environ"
     entry = Device(
-        name="pi", target="rpi4", transport="ssh", address="127.0.0.1", port=machine.ssh_port, user=machine.user,
+        name="pi", target=machine.target, transport="ssh", address="127.0.0.1", port=machine.ssh_port, user=machine.user,
         identity=str(machine.identity),
     )  # fmt: skip
     connection = secure_shell.connect(entry, known_hosts=machine.known_hosts)
