@@ -37,8 +37,13 @@ def adb_server_restarted(count: int) -> Iterator[Outcome]:
             patch.setenv("EDGESHIP_DEVICES", str(file))
             patch.setenv("EDGESHIP_HOME", str(folder / "edgeship"))
             try:
+
+                def kill() -> None:
+                    time.sleep(0.5)
+                    server.kill()
+
                 for _ in range(count):
-                    trigger = Trigger("measure", lambda: (time.sleep(0.5), server.kill())[1])
+                    trigger = Trigger("measure", kill)
                     yield _bench("phone", artifact(folder), trigger, lambda: not board.processes())
             finally:
                 server.end()
