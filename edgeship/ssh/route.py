@@ -155,6 +155,7 @@ class Route:
         where = f"{host.hostname}:{host.port}"
         try:
             transport.start_client(timeout=HANDSHAKE_TIMEOUT_S)
+            shown = transport.get_remote_server_key()  # of a line that broke just now, there is none any more
         except paramiko.ssh_exception.IncompatiblePeer as fault:
             raise DeviceFault(f"{self.name}: no common way to talk with {where}: {fault}", fault="failed") from None
         except (paramiko.SSHException, EOFError, OSError):
@@ -162,7 +163,6 @@ class Route:
             raise DeviceFault(
                 f"{self.name}: what answers at {where} does not talk ssh{complaint}", fault="unreachable"
             ) from None
-        shown = transport.get_remote_server_key()
         _check(self.name, host, known, shown.get_name(), shown.asbytes())
 
     def _complaint(self) -> str:

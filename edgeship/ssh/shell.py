@@ -48,6 +48,9 @@ def connect(device: Device, *, known_hosts: Path | None = None) -> SecureShell:
     route = Route(device.name)
     try:
         return SecureShell(device.name, host, route.open(host), route)
+    except (paramiko.SSHException, EOFError) as fault:  # a line that breaks between two steps of the login
+        route.close()
+        raise DeviceFault(f"{device.name}: the connection broke in the login: {fault}", fault="unreachable") from None
     except BaseException:
         route.close()
         raise
