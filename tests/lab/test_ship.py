@@ -81,6 +81,7 @@ def test_deploy_rollback_and_what_an_app_reads(run: CommandLine, lab: Drawer, mo
     assert refused.code == 2 and "edgeship did not make it" in refused.message
 
 
+@pytest.mark.usefixtures("adb_server")  # scan asks adb, which starts a server: one that ends with the test
 def test_check_list_scan_clean(run: CommandLine, lab: Drawer, model: Path) -> None:
     """The board is asked what it is; what is nearby is found; the cache there can be emptied."""
     lab.desk.config.write_text("Host shelf-pi\n  HostName 127.0.0.1\n")
