@@ -30,7 +30,7 @@ from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import PASSING, BadInput, DeviceFault
 from edgeship.measurement import BenchRecord, Conditions, Feed, Golden, Measured, Runtime, Trial, Wanted
-from edgeship.progress import OnProgress, Progress
+from edgeship.progress import OnProgress, Progress, silent
 from edgeship.remote import Connection
 from edgeship.run import Quality
 from edgeship.runtimes import RUNTIMES
@@ -157,6 +157,19 @@ def open_board(
     return session.opened(
         connection, device, folder=folder, facts=how.facts, read_facts=how.read_facts, governor=governor, wait_s=wait_s
     )
+
+
+@contextlib.contextmanager
+def leased(
+    device: Device, kind: Target, *, wait_s: int = 0, on_progress: OnProgress = silent
+) -> Iterator[tuple[Session, bool]]:
+    """Give a session on a device, and whether the board is a simulated one; the connection ends with it."""
+    connection = devices.connect(device, on_progress)
+    try:
+        with open_board(connection, device, kind, wait_s=wait_s) as session:
+            yield session, bool(getattr(connection, "simulated", False))
+    finally:
+        connection.close()
 
 
 def run(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import attempt, benchmarking, deliverable, devices, host, inventory, target
+from edgeship import attempt, benchmarking, deliverable, host, inventory, target
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, NothingToDo, VerdictNegative
@@ -107,12 +107,8 @@ def _board(
 ) -> Iterator[tuple[Session, Device, Target]]:
     entry = inventory.find(name, inventory.place(inventory_file))
     kind = target.read(entry.target)
-    connection = devices.connect(entry, listener.on_progress)
-    try:
-        with attempt.open_board(connection, entry, kind, wait_s=wait_s) as board:
-            yield board, entry, kind
-    finally:
-        connection.close()
+    with attempt.leased(entry, kind, wait_s=wait_s, on_progress=listener.on_progress) as (board, _):
+        yield board, entry, kind
 
 
 def _checked(

@@ -9,14 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from edgeship import attempt, devices, digest, inventory, target, toml_file
+from edgeship import attempt, digest, inventory, target, toml_file
 from edgeship.device import Device
 from edgeship.devices import adb, ssh
 from edgeship.errors import BadInput, EdgeshipError, MissingTool, NothingToDo
 from edgeship.measurement import Board
 from edgeship.remote import quote
 from edgeship.run_devices import DeviceCheck, DeviceRow, FoundDevice, Mismatch
-from edgeship.session import Session
 from edgeship.target import Target
 
 LOW_SPACE_MIB = 256
@@ -104,7 +103,7 @@ def check(name: str, inventory_file: Path | None, *, wait_s: int = 0) -> DeviceC
     entry = inventory.find(name, inventory.place(inventory_file))
     kind = target.read(entry.target)
     try:
-        with leased(entry, kind, wait_s=wait_s) as (session, simulated):
+        with attempt.leased(entry, kind, wait_s=wait_s) as (session, simulated):
             board = session.board
     except EdgeshipError as error:
         notes = (error.message, *((error.hint,) if error.hint else ()))
@@ -113,21 +112,10 @@ def check(name: str, inventory_file: Path | None, *, wait_s: int = 0) -> DeviceC
     return DeviceCheck(name, kind.name, True, board, found, tuple(_notes(board, kind, found)))
 
 
-@contextlib.contextmanager
-def leased(entry: Device, kind: Target, *, wait_s: int = 0) -> Iterator[tuple[Session, bool]]:
-    """Give a session on a device, and whether the board is a simulated one."""
-    connection = devices.connect(entry)
-    try:
-        with attempt.open_board(connection, entry, kind, wait_s=wait_s) as session:
-            yield session, bool(getattr(connection, "simulated", False))
-    finally:
-        connection.close()
-
-
 def clean(name: str, inventory_file: Path | None, *, wait_s: int = 0) -> int:
     """Empty edgeship's cache on a board; return how many MiB were freed."""
     entry = inventory.find(name, inventory.place(inventory_file))
-    with leased(entry, target.read(entry.target), wait_s=wait_s) as (session, _):
+    with attempt.leased(entry, target.read(entry.target), wait_s=wait_s) as (session, _):
         size = f"cd {quote(session.root)} && set -- $(du -sk blobs trees | while read -r kib rest; do echo $kib; done) && echo $(($1 + $2))"
         before = int(session.checked(size).text or 0)
         session.trim(cap_mib=0, spare_minutes=0)
