@@ -1,12 +1,14 @@
 """Hold the board's runner against `litert-benchmark` on this machine: the same file, the same number of threads.
 
-Rounds alternate A B B A …, so that a machine that drifts favours neither. Each round gives one ratio of medians; the
-bootstrap interval of the rounds' median ratio has to contain 1 and to lie within 2 %. litert-benchmark rounds to
+A round is A B B A, a few times over: each letter a process of its own with a few runs, so that a machine that drifts
+favours neither and one process's luck with its memory weighs little. A round gives one ratio: the geometric mean of the
+runner's medians over that of litert-benchmark's. The bootstrap interval of the rounds' median ratio has to contain 1 and
+to lie within 2 %. Shared machines wander by a tenth and more from second to second: more repeats a round narrow it. litert-benchmark rounds to
 0.01 ms: take a model slower than 5 ms. It times `CompiledModel.run_by_name` on buffers filled once with random numbers,
 the runner times `Interpreter.invoke` on tensors filled once with seeded numbers; both run XNNPACK, neither makes inputs in
 the timed part. What `run_by_name` does besides (it registers the buffers with each run) is some 0.05 ms, so the slower the
 model, the less of it is in the ratio.
-Run: python scripts/bench_fidelity.py MODEL [--threads N] [--rounds 21] [--runs 60]
+Run: python scripts/bench_fidelity.py MODEL [--threads N] [--rounds 21] [--repeats 6] [--runs 10]
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import random
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from edgeship import resources
 from edgeship.command import call
 
+Tool = Callable[[Path, int, int], float]
 LIMIT, RESAMPLES, SEED = 0.02, 10_000, 7
 SLOW_ENOUGH_MS = 5.0
 QUIET = 0.3
@@ -67,20 +71,20 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--runs", type=int, default=60, help="inferences of each tool in a round")
+    parser.add_argument("--repeats", type=int, default=6, help="times that A B B A is done in a round")
+    parser.add_argument("--runs", type=int, default=10, help="inferences of each process")
     chosen = parser.parse_args()
     ratios, ours_all, theirs_all = [], [], []
     for number in range(chosen.rounds):
-        measured = {}
-        for tool in (ours_ms, theirs_ms) if number % 2 == 0 else (theirs_ms, ours_ms):
-            measured[tool] = tool(chosen.model.resolve(), chosen.threads, chosen.runs)
-        ours, theirs = measured[ours_ms], measured[theirs_ms]
+        measured: dict[Tool, list[float]] = {ours_ms: [], theirs_ms: []}
+        for tool in (ours_ms, theirs_ms, theirs_ms, ours_ms) * chosen.repeats:
+            measured[tool].append(tool(chosen.model.resolve(), chosen.threads, chosen.runs))
+        ours, theirs = statistics.geometric_mean(measured[ours_ms]), statistics.geometric_mean(measured[theirs_ms])
         ours_all.append(ours)
         theirs_all.append(theirs)
         ratios.append(ours / theirs)
-        print(
-            f"round {number + 1:2}: runner {ours:8.3f} ms, litert-benchmark {theirs:8.2f} ms, ratio {ours / theirs:.4f}"
-        )
+        line = f"runner {ours:8.3f} ms, litert-benchmark {theirs:8.2f} ms, ratio {ours / theirs:.4f}"
+        print(f"round {number + 1:2}: {line}", flush=True)
     low, high = interval(ratios)
     typical = statistics.median(theirs_all)
     passed = low <= 1 <= high and low >= 1 - LIMIT and high <= 1 + LIMIT
