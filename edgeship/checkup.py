@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 
-from edgeship import __version__, tools
+from edgeship import __version__, environment, tools
 from edgeship.run import Checkup, Tool
 from edgeship.store import home
 
@@ -20,6 +20,7 @@ def examine() -> Checkup:
     told = tuple(
         tool if tool.version else Tool(tool.name, tool.part, None, tools.install_command(tool.name)) for tool in found
     )
+    told += environment.tools()
     place = home()
     nearest = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
     parts = dict.fromkeys(tool.part for tool in told)

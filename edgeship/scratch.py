@@ -33,6 +33,18 @@ def folder(parent: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process holds a lock file, and hold it; the kernel frees it when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sweep(parent: Path) -> None:
     """Remove the scratch folders below `parent` whose holders are gone."""
     for left in parent.glob(f"{PREFIX}*"):

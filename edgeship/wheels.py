@@ -5,22 +5,18 @@ The board needs no network and no installer. What running a model does not need 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import gzip
 import importlib.util
 import os
-import re
-import shutil
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from edgeship import digest, runtime_release, scratch
-from edgeship.command import Called, call
+from edgeship import digest, installer, runtime_release, scratch
+from edgeship.command import call
 from edgeship.errors import DeviceFault, MissingTool
 from edgeship.progress import OnProgress, Progress, silent
 from edgeship.runtime_release import Refusal, Release, numbers
@@ -28,7 +24,6 @@ from edgeship.store import no_space_named, write_whole
 from edgeship.target import Runtime
 
 FETCH_TIMEOUT_S = 900.0
-_INSTALL_UV = "pip install uv"
 _HINT = "install a runtime on the board yourself, give the device another `python`, or a `benchmark_model` for it"
 _KEEP = ("numpy/*", "numpy.libs/*", "*.dist-info/METADATA")
 _LEAVE = (  # of numpy: tests, stubs, what compiles extensions
@@ -134,7 +129,7 @@ def fetch(wheels: Wheels, *, device: str, cache: Path, log: Path, on_progress: O
         found = _packed(path)
         if found is None:
             on_progress(Progress("runtime", 0, 3, f"waiting for {wheels.title}"))
-            with _locked(path.with_suffix(".lock")):
+            with scratch.locked(path.with_suffix(".lock")):
                 found = _packed(path) or _made(wheels, patterns, path, device, log, on_progress)
     return found
 
@@ -201,7 +196,7 @@ def _install(wheels: Wheels, tree: Path, device: str, log: Path) -> None:
     if done.exit_code != 0:
         raise DeviceFault(
             f"{device}: the board lacks {wheels.package} {wheels.version} and this machine cannot fetch it: "
-            f"{_complaint(done)}; full log: {log}",
+            f"{installer.complaint(done)}; full log: {log}",
             fault="missing",
             hint=f"install it on the board (python3 -m pip install {' '.join(wheels.requirements)}), or run this once with a network",
             log=log,
@@ -211,7 +206,7 @@ def _install(wheels: Wheels, tree: Path, device: str, log: Path) -> None:
 def _installer(wheels: Wheels) -> list[str]:
     """Return the start of a command that installs for another machine: uv's own, or pip's."""
     tag = numbers(_release(wheels).wheels.tag[wheels.architecture])[-1]
-    uv = _uv()
+    uv = installer.uv()
     if uv and wheels.architecture in _UV_ARCHITECTURES:
         platform = f"{wheels.architecture}-manylinux_2_{next(minor for minor in _UV_GLIBC if minor >= max(tag, 28))}"
         return [
@@ -223,31 +218,15 @@ def _installer(wheels: Wheels) -> list[str]:
     elif uv:
         pip = [uv, "tool", "run", "pip"]
     else:
-        raise MissingTool(f"uv or pip is needed to fetch {wheels.title}, and neither is here", hint=_INSTALL_UV)
+        raise MissingTool(
+            f"uv or pip is needed to fetch {wheels.title}, and neither is here", hint=installer.INSTALL_UV
+        )
     platforms = [f"manylinux_2_{minor}_{wheels.architecture}" for minor in range(max(tag, 28), 16, -1)]
     tags = [word for name in (*platforms, f"manylinux2014_{wheels.architecture}") for word in ("--platform", name)]
     return [
         *pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--implementation", "cp",
         "--python-version", wheels.python, *tags,
     ]  # fmt: skip
-
-
-def _uv() -> str | None:
-    found = shutil.which("uv")
-    if found is None and importlib.util.find_spec("uv"):
-        with contextlib.suppress(ImportError, FileNotFoundError):
-            from uv import find_uv_bin  # type: ignore[import-not-found, unused-ignore]
-
-            return str(find_uv_bin())
-    return found
-
-
-def _complaint(done: Called) -> str:
-    """Return what an installer says is wrong, and the deepest cause it names; its last line is often advice."""
-    text = done.errors or done.output
-    wrong = re.findall(r"^\W*error:?\s*(.+)$", text, re.IGNORECASE | re.MULTILINE)
-    causes = re.findall(r"^\W*(?:cause|caused by):\s*(.+)$", text, re.IGNORECASE | re.MULTILINE)
-    return ": ".join([*wrong[:1], *causes[-1:]])[:400] or done.complaint
 
 
 def _files(tree: Path) -> list[Path]:
@@ -284,11 +263,3 @@ def _packed(path: Path) -> Packed | None:
         return Packed(path, sha, path.stat().st_size) if _note(path).read_text() == sha else None
     except (OSError, ValueError):
         return None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process makes the same; the kernel frees the lock of one that dies."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeship import runtime_release, target, wheels
+from edgeship import installer, runtime_release, target, wheels
 from edgeship.command import Called
 from edgeship.runtime_release import Refusal
 from edgeship.target import Runtime
@@ -155,10 +155,10 @@ def test_a_damaged_archive_is_not_taken(tmp_path: Path) -> None:
 def test_what_installers_say_is_made_one_line() -> None:
     """What uv 0.13.9 and pip 26.3 printed on a machine without a network."""
     uv = "error: Request failed after 3 retries in 6.4s\n  cause: Failed to fetch: x\n  cause: dns error\n  cause: no such name\n"
-    assert wheels._complaint(Called(2, "", uv)) == "Request failed after 3 retries in 6.4s: no such name"
+    assert installer.complaint(Called(2, "", uv)) == "Request failed after 3 retries in 6.4s: no such name"
     pip = (
         "WARNING: Retrying\nERROR: Could not find a version that satisfies the requirement a==1 (from versions: none)\n"
         "ERROR: No matching distribution found for a==1\n"
     )
-    assert wheels._complaint(Called(1, "", pip)).startswith("Could not find a version that satisfies")
-    assert wheels._complaint(Called(1, "what\n", "")) == "what"
+    assert installer.complaint(Called(1, "", pip)).startswith("Could not find a version that satisfies")
+    assert installer.complaint(Called(1, "what\n", "")) == "what"
