@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tenacity
 from numpy.typing import NDArray
 
@@ -167,7 +168,7 @@ def leased(
     connection = devices.connect(device, on_progress)
     try:
         with open_board(connection, device, kind, wait_s=wait_s) as session:
-            yield session, bool(getattr(connection, "simulated", False))
+            yield session, connection.simulation is not None
     finally:
         connection.close()
 
@@ -181,16 +182,16 @@ def run(
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
     refuse_wrong(given.deliverable, chosen.name, ready, board)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
-    wanted = _wanted(given, board, kind, counted=bool(getattr(connection, "counted", False)))
+    wanted = _wanted(given, board, kind, counted=_counted(connection))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
-    slower = SIMULATED_SLOWER if getattr(connection, "simulated", False) else Trial.slower
+    slower = SIMULATED_SLOWER if connection.simulation else Trial.slower
     trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower)
-    if chosen.name == "benchmark_model":  # it tells no conditions
+    if runtime.TELLS_CONDITIONS:
+        measured = runtime.measure(board, ready, trial, on_progress=on_progress)
+    else:
         with watching.watched(board, "android_conditions.sh", android_facts.read_conditions) as watch:
             measured = runtime.measure(board, ready, trial, on_progress=on_progress)
         measured = watch.around(measured)
-    else:
-        measured = runtime.measure(board, ready, trial, on_progress=on_progress)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
 
@@ -212,6 +213,10 @@ def _wanted(given: Assignment, board: Session, kind: Target, *, counted: bool) -
         max_seconds=max(MAX_SECONDS, min_seconds),
         warmup_seconds=usual[1] if given.warmup_seconds is None else given.warmup_seconds,
     )
+
+
+def _counted(connection: Connection) -> bool:
+    return connection.simulation is not None and connection.simulation.counted
 
 
 def runtime_of(device: Device, kind: Target) -> target.Runtime:
@@ -241,8 +246,6 @@ def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, board: Sessi
 
 def joined(first: Feed, second: Feed) -> Feed:
     """Return the examples of both, in order."""
-    import numpy as np
-
     arrays = tuple(np.concatenate([a, b]) for a, b in zip(first.arrays, second.arrays, strict=True))
     return Feed(first.names, arrays)
 
@@ -263,7 +266,6 @@ def _record(
     )
     judged = given.judge if measured.outputs else None
     quality = judged(tuple(array[count:] for array in measured.outputs)) if judged else None
-    counted = bool(getattr(connection, "counted", False))
     around = Conditions(
         board=board.board,
         before=measured.before,
@@ -272,8 +274,8 @@ def _record(
         threads=wanted.threads,
         cpus=wanted.cpus,
         batch=wanted.batch,
-        counted=counted,
-        unmodelled=tuple(getattr(connection, "unmodelled", ())),
+        counted=_counted(connection),
+        unmodelled=connection.simulation.unmodelled if connection.simulation else (),
     )
     believed = trust.judge(
         measured.samples, around, wanted=wanted, runtime=measured.runtime, delegate=runtime_of(device, kind).delegate
@@ -283,7 +285,7 @@ def _record(
         device=device.name,
         target=kind.name,
         transport=device.transport,
-        simulated=bool(getattr(connection, "simulated", False)),
+        simulated=connection.simulation is not None,
         artifact_sha256=given.deliverable.sha256,
         runtime=measured.runtime,
         latency_ms=latency.summarize(samples),

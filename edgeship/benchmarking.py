@@ -122,7 +122,7 @@ def _assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assign
     golden = deliverable.seeded(subject.graph, how, count=GOLDEN_EXAMPLES, seed=order.seed)
     log = store.log("bench")
     given = examples.read(order.data) if order.data else None
-    data = None if given is None else _matched(given, subject, how)
+    data = None if given is None else examples.matched(given, subject.graph.interface.inputs, how)
     feed = None if data is None else deliverable.feed(data, subject.graph, how)
     both = golden if feed is None else attempt.joined(golden, feed)
     outputs = host.outputs(subject.path, both, log=log)
@@ -149,10 +149,6 @@ def _preparation(order: BenchOrder, subject: Deliverable) -> dict[str, Preparati
     if order.scale is None and order.offset is None:
         return dict(subject.preparation)
     return {EVERY_INPUT: Preparation(order.scale or (1.0,), order.offset or (0.0,))}
-
-
-def _matched(given: Examples, subject: Deliverable, how: dict[str, Preparation]) -> Examples:
-    return examples.matched(given, subject.graph.interface.inputs, how)
 
 
 def _judge(

@@ -91,7 +91,7 @@ def feed(given: Examples, graph: Graph, how: Mapping[str, Preparation]) -> Feed:
     """
     inputs = graph.interface.inputs
     ready = examples.prepared(given, inputs, how)
-    arrays = tuple(_batched(_stored(ready[spec.name], spec), spec, given.origin) for spec in inputs)
+    arrays = tuple(_batched(stored(ready[spec.name], spec), spec, given.origin) for spec in inputs)
     return Feed(tuple(spec.name for spec in inputs), arrays)
 
 
@@ -115,7 +115,8 @@ def whole(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(size, 1) for size in shape)
 
 
-def _stored(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+def stored(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """Return real values as a tensor stores them: quantized by its scale where it has one."""
     return interpret.stored(array, {"quantization": (spec.scale or 0.0, spec.zero_point or 0), "dtype": spec.dtype})
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import examples, interpret
 from edgeship.artifact import TensorSpec
-from edgeship.examples import Preparation
 from edgeship.measurement import Golden
 from edgeship.verify import FLOOR, TOLERANCE, classes
 
 Array = NDArray[Any]
-EXAMPLES = 8
 STEPS = 1
 _QUANTIZED = ("int8", "uint8", "int16", "uint16")
 
@@ -29,28 +26,6 @@ class _Found:
     max_abs_error: float
     max_steps: int | None = None
     why: str | None = None
-
-
-def inputs(
-    specs: Sequence[TensorSpec],
-    preparation: Mapping[str, Preparation] | None = None,
-    *,
-    count: int = EXAMPLES,
-    seed: int = 0,
-) -> tuple[Array, ...]:
-    """Return seeded inputs as the tensors store them, each of shape (count, *shape), in the order of `specs`.
-
-    Normal, scaled to the range that `preparation` declares for the input, else to its quantized range; plain integers
-    are uniform (`examples.seeded`).
-    """
-    whole = [replace(spec, shape=(count, *spec.shape)) for spec in specs]
-    made = examples.seeded(whole, preparation or {}, seed=seed, count=count)
-    return tuple(stored(made.inputs[spec.name], spec) for spec in specs)
-
-
-def stored(values: Array, spec: TensorSpec) -> Array:
-    """Return real values as a tensor stores them: quantized by its scale where it has one."""
-    return interpret.stored(values, {"quantization": (spec.scale or 0.0, spec.zero_point or 0), "dtype": spec.dtype})
 
 
 def check(expected: Sequence[Array], got: Sequence[Array], outputs: Sequence[TensorSpec]) -> Golden:

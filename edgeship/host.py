@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import child, resources
+from edgeship import child, feed_file, resources
 from edgeship.command import call
 from edgeship.errors import StageFailed
 from edgeship.interpret import Runner, cores
@@ -52,8 +52,7 @@ def outputs(model: Path, feed: Feed, *, log: Path) -> tuple[NDArray[Any], ...]:
     """
     with tempfile.TemporaryDirectory(prefix="edgeship-") as scratch:
         given, made = Path(scratch, "feed.npz"), Path(scratch, "outputs.npz")
-        arrays: dict[str, NDArray[Any]] = {f"input:{index}": array for index, array in enumerate(feed.arrays)}
-        np.savez(given, **arrays)  # type: ignore[arg-type]  # its stub takes `allow_pickle` for one of ours
+        given.write_bytes(feed_file.as_bytes(feed))
         order = {
             "action": "outputs", "model": str(model.resolve()), "threads": cores(), "cpus": [], "batch": 1,
             "feed": str(given), "outputs": str(made), "sys": "/sys", "proc": "/proc",
@@ -66,5 +65,4 @@ def outputs(model: Path, feed: Feed, *, log: Path) -> tuple[NDArray[Any], ...]:
             said = [json.loads(line) for line in done.output.splitlines() if line.startswith('{"event": "error"')]
             why = said[-1]["message"] if said else done.complaint
             raise StageFailed(f"{model}: the runtime on this machine cannot run it: {why}; full log: {log}", log=log)
-        with np.load(made, allow_pickle=False) as content:
-            return tuple(content[f"output:{index}"] for index in range(len(content.files)))
+        return feed_file.outputs(made)

@@ -51,10 +51,19 @@ class Pipe(Protocol):
         """Let go of this side, whatever state it is in; the other calls return at once then."""
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """What a board that is no real one is: whether its time is counted in instructions, and what it knows nothing of."""
+
+    counted: bool
+    unmodelled: tuple[str, ...]
+
+
 class Connection(Protocol):
     """A way to a board that stands open. Closing it is the job of whoever opened it."""
 
     name: str  # the board, as the user calls it, for messages
+    simulation: Simulation | None  # None: a real board
 
     def start(self, script: str) -> Pipe:
         """Run a POSIX sh script there; `script` may hold anything.

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from edgeship import golden
 from edgeship.artifact import TensorSpec
-from edgeship.examples import Preparation
 from edgeship.measurement import Golden
 
 FLOAT = TensorSpec("scores", (1, 10), "float32")
@@ -33,6 +32,11 @@ def int8(rows: list[list[int]]) -> NDArray[np.int8]:
     return np.array(rows, dtype=np.int8)
 
 
+def same_class(host: NDArray[Any], device: NDArray[Any]) -> bool:
+    """Say whether the host's top class is the device's, or is ahead by no more than one rounding."""
+    return bool(device.argmax() == host.argmax() or np.ptp(np.sort(host)[-2:]) <= 1)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
 @given(data=st.data())
 def test_one_quantization_step_passes_and_two_do_not(dtype: str, data: st.DataObject) -> None:
@@ -42,7 +46,8 @@ def test_one_quantization_step_passes_and_two_do_not(dtype: str, data: st.DataOb
     spec = TensorSpec("q", (1, 6), dtype, 0.25, 1)
     found = one(host, (host + change).astype(dtype), spec)
     most = int(np.abs(change).max())
-    assert found == Golden(3, most * 0.25, most, passed=True)
+    same = all(map(same_class, host.reshape(3, 6).astype(int), (host + change).reshape(3, 6)))
+    assert (found.checked, found.max_abs_error, found.max_steps, found.passed) == (3, most * 0.25, most, same)
     change[1, 0, data.draw(st.integers(0, 5))] = data.draw(st.sampled_from([-2, 2]))
     found = one(host, (host + change).astype(dtype), spec)
     assert (found.passed, found.max_steps, found.max_abs_error) == (False, 2, 0.5)
@@ -54,13 +59,13 @@ def test_the_whole_range_of_a_type_is_no_overflow() -> None:
 
 
 @given(arrays.arrays(np.int8, (8, 1, 5), elements=st.integers(-127, 126)), st.integers(0, 2**32 - 1))
-def test_within_a_step_the_top_class_is_the_hosts_wherever_the_host_is_sure(host: NDArray[np.int8], seed: int) -> None:
-    """Why the check asks nothing more: the host's top, two steps ahead, is never overtaken."""
+def test_within_a_step_only_a_tie_can_take_the_top_class_from_a_sure_host(host: NDArray[np.int8], seed: int) -> None:
+    """A lead of two steps may shrink to a tie, which another index may win; a lead of three stays."""
     device = host + np.random.default_rng(seed).integers(-1, 2, host.shape).astype(np.int8)
-    assert one(host, device, INT8).passed
-    rows, others = host.reshape(8, -1).astype(int), device.reshape(8, -1)
+    rows, others = host.reshape(8, -1).astype(int), device.reshape(8, -1).astype(int)
+    assert one(host, device, INT8).passed == all(map(same_class, rows, others))
     for row, other in zip(rows, others, strict=True):
-        assert other[row.argmax()] == other.max() or row.max() - np.sort(row)[-2] <= 1
+        assert same_class(row, other) or other[row.argmax()] == other.max()
 
 
 def test_ties_at_the_top_pass_and_a_changed_class_is_told() -> None:
@@ -136,33 +141,6 @@ def test_several_outputs_are_all_held() -> None:
     assert (found.passed, found.max_steps) == (False, 5)
     assert "output 'a'" in str(found.why)
     assert "output 'b'" in str(found.why)
-
-
-def test_inputs_are_seeded_and_stored_as_the_tensors_store_them() -> None:
-    specs = (
-        TensorSpec("image", (1, 4, 4, 3), "int8", 1 / 255, -128),
-        TensorSpec("pose", (1, 100), "float32"),
-        TensorSpec("tokens", (1, 8), "int32"),
-        TensorSpec("mask", (2, 8), "bool"),
-        TensorSpec("scalar", (), "float32"),
-    )
-    made = golden.inputs(specs, count=5, seed=3)
-    assert [array.shape for array in made] == [(5, 1, 4, 4, 3), (5, 1, 100), (5, 1, 8), (5, 2, 8), (5,)]
-    assert [array.dtype.name for array in made] == [spec.dtype for spec in specs]
-    assert np.ptp(made[0].astype(int)) > 100
-    assert set(np.unique(made[2])) <= {0, 1}
-    again, other = golden.inputs(specs, count=5, seed=3), golden.inputs(specs, count=5, seed=4)
-    assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
-    assert not np.array_equal(made[1], other[1])
-    (ranged,) = golden.inputs(specs[1:2], {"pose": Preparation(range=(10.0, 20.0))})
-    assert len(ranged) == golden.EXAMPLES
-    assert 10 <= ranged.min() < 12 < 18 < ranged.max() <= 20
-
-
-def test_a_quantized_input_holds_the_quantized_values_of_real_ones() -> None:
-    spec = TensorSpec("x", (1, 2), "uint8", 0.5, 10)
-    values = np.array([[-9.0, 0.76], [2.25, 1000.0]], np.float32)
-    assert golden.stored(values, spec).tolist() == [[0, 12], [14, 255]]
 
 
 def test_another_class_fails_where_the_host_is_sure() -> None:

@@ -16,7 +16,7 @@ from edgeship import remote
 from edgeship.command import Called, ProgramPipe, call
 from edgeship.device import Device
 from edgeship.errors import DeviceFault, Fault, StageFailed, near_miss
-from edgeship.remote import Pipe, quote
+from edgeship.remote import Pipe, Simulation, quote
 
 INSTALL = "apt-get install -y adb"
 LONGEST_SCRIPT_BYTES = 60_000  # adb sends a command in one message of 64 KiB; a longer one ends in "closed"
@@ -110,6 +110,7 @@ class AndroidBridge:
 
     def __init__(self, name: str, serial: str) -> None:
         self.name, self.serial = name, serial
+        self.simulation: Simulation | None = None
         self._pipes: weakref.WeakSet[AndroidPipe] = weakref.WeakSet()
 
     def start(self, script: str) -> Pipe:

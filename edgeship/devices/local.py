@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeship.command import ProgramPipe
 from edgeship.device import Device
 from edgeship.progress import OnProgress, silent
-from edgeship.remote import Pipe
+from edgeship.remote import Pipe, Simulation
 
 
 class Local:
@@ -13,6 +13,7 @@ class Local:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.simulation: Simulation | None = None
         self._pipes: list[ProgramPipe] = []
 
     def start(self, script: str) -> Pipe:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeship.device import Device
 from edgeship.progress import OnProgress, silent
-from edgeship.remote import Connection, Pipe
+from edgeship.remote import Connection, Pipe, Simulation
 
 if TYPE_CHECKING:
     from edgeship.lab import Machine
@@ -16,17 +16,11 @@ _ADB_TIMEOUT_S = 30.0
 
 
 class Virtual:
-    """A connection to a virtual board, which ends with it unless `edgeship lab up` started the board.
-
-    Attributes:
-        simulated: what is measured there is not a real board's.
-        counted: its time is counted in instructions, so latency repeats.
-        unmodelled: what of a real board it knows nothing of, in words.
-    """
+    """A connection to a virtual board, which ends with it unless `edgeship lab up` started the board."""
 
     def __init__(self, name: str, machine: Machine, inner: Connection, owned: contextlib.ExitStack) -> None:
         self.name, self.machine = name, machine
-        self.simulated, self.counted, self.unmodelled = machine.simulated, machine.counted, machine.unmodelled
+        self.simulation: Simulation | None = Simulation(machine.counted, machine.unmodelled)
         self._inner, self._owned = inner, owned
 
     def start(self, script: str) -> Pipe:

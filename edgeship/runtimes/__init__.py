@@ -16,9 +16,13 @@ from edgeship.session import Session
 class RuntimeModule(Protocol):
     """A way to run models on a board, satisfied by a module.
 
-    To add one: 1. write `runtimes/<name>.py` with the two functions below; 2. add its line to `RUNTIMES`, under the name
+    To add one: 1. write `runtimes/<name>.py` with the three names below; 2. add its line to `RUNTIMES`, under the name
     that target files use; 3. give `tests/contract/test_runtimes.py` a board that has it.
     """
+
+    TELLS_CONDITIONS: (
+        bool  # clock, temperature and load around the run; where it does not, the board is watched beside it
+    )
 
     def ready(
         self,

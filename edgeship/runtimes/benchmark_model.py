@@ -28,6 +28,7 @@ from edgeship.progress import OnProgress, Progress
 from edgeship.remote import Finished, quote
 from edgeship.session import Session, fault_of
 
+TELLS_CONDITIONS = False
 SETUP_S = 300.0  # loading the model and a first inference on the slowest board, a GPU's shaders compiled
 EXAMPLE_S = 20.0
 SLOWER = 40  # a board's own seconds on an emulated one, in ours

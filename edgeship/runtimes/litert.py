@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgeship import resources, target, wheels
+from edgeship import feed_file, resources, target, wheels
 from edgeship.device import Device
 from edgeship.errors import DeviceFault, Fault
-from edgeship.measurement import Feed, Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
+from edgeship.measurement import Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
 from edgeship.progress import OnProgress, Progress
 from edgeship.remote import quote
 from edgeship.runtime_release import Refusal
 from edgeship.session import Session
 
+TELLS_CONDITIONS = True
 PACKAGES = ("ai-edge-litert", "tflite-runtime")
 SETUP_S = 300.0  # starting Python, loading a model and a first inference on the slowest board
 EXAMPLE_S = 2.0
@@ -87,7 +85,7 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         DeviceFault: as the session; `failed` when the model does not run there.
     """
     wanted = trial.wanted
-    feed = session.deliver(_as_npz(trial.feed), what="the golden inputs", on_progress=on_progress)
+    feed = session.deliver(feed_file.as_bytes(trial.feed), what="the golden inputs", on_progress=on_progress)
     common = {"model": trial.model, "threads": wanted.threads, "cpus": list(wanted.cpus), "batch": wanted.batch}
     outputs = f"{session.folder}/outputs.npz"
     apart = wanted.batch != 1  # outputs are compared one example at a time
@@ -120,7 +118,7 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         after=_snapshot(answer.get("after")),
         memory=memory,
         operators=operators,
-        outputs=_from_npz(session.fetch(outputs)),
+        outputs=feed_file.outputs(io.BytesIO(session.fetch(outputs))),
         doubts=(
             *((f"no operator times: {why}",) if why else ()),
             *((f"so many runs that one in {answer['every']} is kept",) if answer.get("every", 1) > 1 else ()),
@@ -213,15 +211,3 @@ def _operators(
         return None, answer.get("why") or "the runtime gives none"
     total = sum(entry["ms"] for entry in found) or 1.0
     return tuple(Operator(entry["name"], entry["ms"], entry["ms"] / total) for entry in found), None
-
-
-def _as_npz(feed: Feed) -> bytes:
-    content = io.BytesIO()
-    arrays: dict[str, NDArray[Any]] = {f"input:{index}": array for index, array in enumerate(feed.arrays)}
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the keyword `allow_pickle` for one of ours
-    return content.getvalue()
-
-
-def _from_npz(content: bytes) -> tuple[NDArray[Any], ...]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return tuple(arrays[f"output:{index}"] for index in range(len(arrays.files)))

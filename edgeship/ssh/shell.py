@@ -13,6 +13,7 @@ import paramiko
 
 from edgeship.device import Device
 from edgeship.errors import DeviceFault
+from edgeship.remote import Simulation
 from edgeship.ssh import config as ssh_config
 from edgeship.ssh.config import Host, Spot
 from edgeship.ssh.route import HANDSHAKE_TIMEOUT_S, Route, Transport
@@ -66,6 +67,7 @@ class SecureShell:
 
     def __init__(self, name: str, host: Host, transport: Transport, route: Route) -> None:
         self.name, self.host = name, host
+        self.simulation: Simulation | None = None
         self._transport, self._route = transport, route
         self._closing = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()

@@ -17,7 +17,7 @@ from edgeship import session
 from edgeship.command import ProgramPipe
 from edgeship.device import Device
 from edgeship.errors import DeviceFault
-from edgeship.remote import Pipe
+from edgeship.remote import Pipe, Simulation
 
 pytestmark = pytest.mark.processes
 SHELLS = {"dash": ["/bin/sh", "-c"], "busybox": ["busybox", "sh", "-c"], "mksh": ["mksh", "-c"]}
@@ -39,6 +39,7 @@ class Shell:
 
     def __init__(self, words: list[str]) -> None:
         self.name, self.words = "board", words
+        self.simulation: Simulation | None = None
         self.pids: list[int] = []
 
     def start(self, script: str) -> Pipe:

@@ -210,7 +210,7 @@ def test_a_board_left_running_is_made_once_found_again_and_ended(virtual_rpi4: l
 
     opened = devices.connect(Device(name="v", target="rpi4", transport="virtual"))
     assert isinstance(opened, Virtual) and opened.machine.pid == board.pid
-    assert opened.simulated and opened.counted and opened.unmodelled
+    assert opened.simulation and opened.simulation.counted and opened.simulation.unmodelled
     assert remote.run(opened, "hostname", timeout_s=30).text == "rpi4\n"
     opened.close()
     assert board.state == "running"  # it was not started for the connection
