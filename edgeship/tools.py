@@ -12,6 +12,8 @@ from edgeship.errors import MissingTool
 EXTRA: Mapping[str, str] = {
     "litert-quantizer": "build",
     "keras": "train",
+    "ruptures": "nightly",
+    "scipy": "nightly",
     "tensorflow": "train",
     "tensorflow-model-optimization": "train",
     "tf-keras": "train",
