@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgeship import resources, toml_file
 from edgeship.errors import BadInput, unknown
@@ -80,6 +80,22 @@ class Runtime(Sourced):
     version: str | None = Field(None, description="None: whatever the user has installed; the record then says which")
     delegate: str | None = None
     delegate_version: str | None = None
+    delegate_library: str | None = Field(
+        None, description="the delegate's file: a name that the loader finds, or a path"
+    )
+    delegate_options: Mapping[str, str] = Field(
+        default_factory=dict, description="what the library is told when loaded"
+    )
+    delegate_runtime: PositiveInt | None = Field(
+        None, description="the number that the library gives its runtime: what is compiled for a newer one is refused"
+    )
+
+
+class Gates(Sourced):
+    """What a compiled file has to keep to; a limit that is not named is none. Broken by it, a build's verdict is negative."""
+
+    streamed_bytes: NonNegativeInt | None = Field(None, description="weights fetched from the host at every inference")
+    cpu_operators: NonNegativeInt | None = Field(None, description="operations that stay on the CPU")
 
 
 class Target(Record):
@@ -98,6 +114,7 @@ class Target(Record):
     cpu: Cpu | None = None
     peak: Peak | None = None
     accelerator: Accelerator | None = None
+    gates: Gates | None = None
     runtimes: tuple[Runtime, ...] = Field(min_length=1, description="the first is the one used unless another is named")
     refuses: Mapping[str, str] = Field(
         default_factory=dict, description="from a pattern over the parts of a recipe to the reason in words"

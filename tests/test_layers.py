@@ -75,8 +75,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("store", "child", "model", "runtime_release", "ssh.keys"),
     ("scratch", "installer", "ssh.config", "ssh.host_keys"),
     ("examples", "command", "remote", "run_devices", "standin"),
-    ("target", "recipe", "run", "progress", "tools", "device", "measurement"),
-    ("artifact", "toml_file", "digest"),
+    ("target", "recipe", "run", "progress", "tools", "device", "measurement", "edgetpu_reasons"),
+    ("artifact", "toml_file", "digest", "compilation", "edgetpu_log"),
     ("errors", "resources", "keras_code", "keras_layers", "board"),
 )
 PLUGS = ("importers", "passes", "compilers", "runtimes", "devices")
