@@ -78,6 +78,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: dict[str, Any]
+    custom_options: memoryview | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +284,8 @@ class _Reader:
         name, custom, version = self.codes[operator.OpcodeIndex()]
         inputs, outputs = self._numbers(operator, "Inputs"), self._numbers(operator, "Outputs")
         _within((*inputs, *outputs), tensor_count)
-        return Operator(index, name, custom, version, inputs, outputs, self._options(operator))
+        given = memoryview(operator.CustomOptionsAsNumpy()) if self._bounded(operator.CustomOptionsLength()) else None
+        return Operator(index, name, custom, version, inputs, outputs, self._options(operator), given)
 
     def _options(self, operator: Any) -> dict[str, Any]:
         kind = _enum_names(self.schema.BuiltinOptions).get(operator.BuiltinOptionsType(), "NONE")

@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "comparison", "inspection", "checkup"),
     ("deployment", "drawer"),
     ("benchmarking", "path"),
-    ("attempt",),
+    ("attempt", "chip_path"),
     ("report.terminal", "report.device_terminal", "report.build_page", "record"),
     ("report.bench_page",),
     (
@@ -42,6 +42,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("layer_error",),
     ("training",),
     ("importers", "passes", "compilers", "runtimes", "devices"),
+    ("onnx_rewrite",),
+    ("onnx_rewrite.recurrence", "onnx_rewrite.folding", "onnx_rewrite.sampling"),
+    ("onnx_rewrite.draft",),
     (
         "bridge",
         "finetune",
@@ -52,6 +55,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "benchmark_tool.result",
         "wheels",
         "environment",
+        "converter",
+        "onnx_difference",
         "lab",
     ),
     ("lab.shelf",),
@@ -59,11 +64,35 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lab.machine",),
     ("lab.image",),
     ("lab.debian", "lab.hardware", "lab.keeper", "lab.kernel", "lab.monitor", "lab.wheels"),
-    ("bridge_layers", "lesson", "tf_convert", "check_inputs", "channel_scale"),
-    ("interpret", "keras_file", "saved_model_file", "complexity", "metrics", "runtime_support", "session"),
-    ("quantized", "ssh.shell", "android.bridge", "board_facts", "android.facts", "latency", "inventory", "feed_file"),
+    ("bridge_layers", "lesson", "tf_convert", "check_inputs", "channel_scale", "forecast"),
+    (
+        "interpret",
+        "keras_file",
+        "onnx_file",
+        "saved_model_file",
+        "complexity",
+        "metrics",
+        "runtime_support",
+        "session",
+        "standin.edgetpu_compiler",
+        "edgetpu_rules",
+    ),
+    (
+        "quantized",
+        "edgetpu_conditions",
+        "edgetpu_cures",
+        "compiled",
+        "ssh.shell",
+        "android.bridge",
+        "board_facts",
+        "android.facts",
+        "latency",
+        "inventory",
+        "feed_file",
+    ),
     (
         "flatbuffer",
+        "edgetpu_package",
         "out_folder",
         "wording",
         "ssh.route",
@@ -74,12 +103,12 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("store", "child", "model", "runtime_release", "ssh.keys"),
     ("scratch", "installer", "ssh.config", "ssh.host_keys"),
-    ("examples", "command", "remote", "run_devices", "standin"),
+    ("examples", "command", "remote", "run_devices", "standin", "edgetpu_gates"),
     ("target", "recipe", "run", "progress", "tools", "device", "measurement", "edgetpu_reasons"),
-    ("artifact", "toml_file", "digest", "compilation", "edgetpu_log"),
-    ("errors", "resources", "keras_code", "keras_layers", "board"),
+    ("artifact", "toml_file", "digest", "compilation", "edgetpu_log", "run_edgetpu"),
+    ("errors", "resources", "onnx_external", "keras_code", "keras_layers", "board"),
 )
-PLUGS = ("importers", "passes", "compilers", "runtimes", "devices")
+PLUGS = ("onnx_rewrite", "importers", "passes", "compilers", "runtimes", "devices")
 
 
 def row(module: str) -> int | None:
