@@ -133,7 +133,7 @@ def build(
     with screen.listening() as listener:
         made = pipeline.build(order, listener)
     screen.show(manifest.contract(made), lambda terminal: terminal.build(made))
-    _leave(made.quality.passed)
+    _leave(made.passed)
 
 
 @app.command()
@@ -192,7 +192,7 @@ def ship(
         draw,
     )
     code = cli_devices.exit_code(results, require_valid=require_valid)
-    _leave(made.quality.passed and code != 7, otherwise=code)
+    _leave(made.passed and code != 7, otherwise=code)
 
 
 @app.command()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+COMPILED = "model_edgetpu.tflite"  # in a build's folder, beside the file that was compiled
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,15 @@ class Compilation:
 
 
 @dataclass(frozen=True)
+class PlainFile:
+    """The file that was compiled: the same model for any TFLite runtime, and what this machine holds a chip's answer against."""
+
+    artifact: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class GateVerdict:
     """A limit of the target's held against what was made, or is forecast; `got` is None where no number is known."""
 
@@ -125,6 +136,22 @@ class GateVerdict:
     got: int | None
     passed: bool
     seen_by: Literal["compiler", "forecast"]
+
+
+def contract(made: Compilation) -> dict[str, Any]:
+    """Return what `--json` says of a compilation: its sums first, then each part."""
+    sums = {
+        "edgetpu_operators": made.chip_operators, "cpu_operators": made.cpu_operators,
+        "streamed_bytes": made.streamed_bytes,
+    }  # fmt: skip
+    table = asdict(made)
+    parts = table.pop("parts")
+    weights = [part.parameter_bytes for part in made.parts]
+    total = _sum(weights)
+    for part, own in zip(parts, weights, strict=True):
+        part["parameter_bytes"] = own
+        part["parameter_share"] = None if own is None or not total else own / total
+    return {"name": table.pop("compiler"), "version": table.pop("version"), **sums, **table, "parts": parts}
 
 
 def _sum(values: list[int | None]) -> int | None:

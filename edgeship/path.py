@@ -7,7 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import advice, complexity, flatbuffer, metrics, quantized, record, stages, subject, verify, wording
+from edgeship import (
+    advice,
+    chip_path,
+    complexity,
+    flatbuffer,
+    metrics,
+    quantized,
+    record,
+    stages,
+    subject,
+    verify,
+    wording,
+)
 from edgeship import plan as plans
 from edgeship import recipe as recipes
 from edgeship import target as targets
@@ -43,6 +55,8 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     trained, compressed, artifact = _compress(context, plan, imported, reference, material)
     said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
     feed = stages.Feeder(reference, material.preparation)
+    compiled, gates, told = chip_path.compile_artifact(context, plan, artifact)
+    said += told
     names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
     judged = stages.verify_artifact(
         context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names
@@ -51,7 +65,7 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     heard.on_stage(_told(judged, wording.verified(seen.metric, seen.reference, seen.got, seen.examples)))
     said += _tell_judged(judged.facts, heard)
     shutil.copyfile(store.path(artifact), folder / ARTIFACT)
-    built = record.Built(imported, trained, compressed, judged, artifact, given, material, said)
+    built = record.Built(imported, trained, compressed, judged, artifact, compiled, gates, given, material, said)
     return record.made(store, plan, built)
 
 

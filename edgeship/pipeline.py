@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeship import bench_manifest, manifest, out_folder, wording
 from edgeship import plan as plans
+from edgeship.compilation import COMPILED
 from edgeship.measurement import BenchRecord
 from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
 from edgeship.plan import Order, Plan
@@ -27,7 +28,7 @@ __all__ = ["Order", "build", "ship"]
 def build(order: Order, listener: Listener | None = None) -> BuildRecord:
     """Turn a source model into a verified artifact in its out folder, and return the record of it.
 
-    A verdict that is negative is no error here: the record's `quality.passed` says it.
+    A verdict that is negative is no error here: the record's `passed` says it.
 
     Raises:
         BadInput: something given cannot be used; nothing was run.
@@ -65,7 +66,7 @@ def ship(
     heard = listener or Listener()
     benchmarking.check(measuring)
     made = build(order, heard)
-    if stop and not made.quality.passed:
+    if stop and not made.passed:
         return made, ()
     out = Path(made.artifact).parent
     results = benchmarking.bench(replace(measuring, artifact=str(out)), heard)
@@ -81,14 +82,19 @@ def _publish(store: Store, out: Path, made: BuildRecord, results: tuple[BenchRec
     page = build_page.render(made, benches=benches, failed=failed, compiled=home() / "templates")
     table = manifest.as_bytes(manifest.manifest(made))
     files: dict[str, Path | bytes] = {
-        ARTIFACT: store.path(made.sha256),
+        ARTIFACT: store.path(made.uncompiled.sha256 if made.uncompiled else made.sha256),
         MANIFEST: table,
         REPORT: page.encode(errors="backslashreplace"),
     }
     files |= {
         f"bench-{one.device.replace(':', '+')}.json": manifest.as_bytes(bench_manifest.contract(one)) for one in benches
     }
+    if made.uncompiled:
+        files[COMPILED] = store.path(made.sha256)
+    before = manifest.compiled_before(out)
     out_folder.write(out, files)
+    if before and not made.uncompiled:  # an earlier build's, of another model than the one beside it now
+        (out / COMPILED).unlink(missing_ok=True)
 
 
 def _walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord:
@@ -107,6 +113,7 @@ def _tell_again(made: BuildRecord, heard: Listener) -> None:
         "import": wording.imported(check.checked_against, check.relative_error),
         "quantize": wording.quantized(share.operators, share.of, share.weight_share),
         "verify": wording.verified(quality.metric, quality.reference, quality.got, quality.examples),
+        "compile": wording.compiled(made.compiler) if made.compiler else "",
     }
     for run in made.stages:
         heard.on_stage(StageTold(run.stage, run.outcome, run.why, run.seconds, words.get(run.stage, "")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from edgeship import digest, metrics, out_folder, subject, tools
 from edgeship import model as models
 from edgeship import recipe as recipes
 from edgeship import target as targets
+from edgeship.compilation import COMPILED, Program
+from edgeship.compilers import COMPILERS
 from edgeship.errors import BadInput
 from edgeship.importers import IMPORTERS, recognize
 from edgeship.model import Model
@@ -45,6 +47,7 @@ class Plan:
     recipe: Recipe
     files: Mapping[str, Path]
     out: Path
+    compiler: Program | None = None
 
     def given(self) -> subject.Given:
         """Read the examples.
@@ -61,7 +64,7 @@ def prepare(order: Order) -> Plan:
 
     Raises:
         BadInput: unknown target, recipe or model; a recipe the target refuses; examples or an out folder of no use.
-        MissingTool: a package that the recipe or the source needs is absent.
+        MissingTool: a package that the recipe or the source needs is absent, or the compiler that a setting names.
     """
     target = targets.read(order.target)
     recipe = recipes.read(order.recipe or target.default_recipe)
@@ -80,10 +83,13 @@ def prepare(order: Order) -> Plan:
         )
     _check_metrics(order, recipe, model)
     out = order.out or Path("build") / model.name / target.name / recipe.name
-    out_folder.check_writable(out, (out_folder.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT))
+    chip = target.accelerator
+    compiler = COMPILERS[chip.kind].find() if chip else None
+    compiled = [COMPILED] if compiler else []
+    out_folder.check_writable(out, (out_folder.ARTIFACT, out_folder.MANIFEST, out_folder.REPORT, *compiled))
     files = subject.files(model, order.data, order.calibration)
     tools.versions((*IMPORTERS[importer].PACKAGES, *_packages(recipe)))
-    return Plan(order, model, target, recipe, files, out)
+    return Plan(order, model, target, recipe, files, out, compiler)
 
 
 def _check_metrics(order: Order, recipe: Recipe, model: Model) -> None:
@@ -153,6 +159,7 @@ def step(plan: Plan) -> Step:
             "out": str(plan.out),
             "model": json.loads(TypeAdapter(Model).dump_json(subject)),
             "target": plan.target.model_dump(mode="json"),
+            "compiler": asdict(plan.compiler) if plan.compiler else None,
         },
         tools=tools.versions(sorted(packages)),
         code="edgeship.pipeline",

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeship import __version__, complexity, flatbuffer, quantized, verify
 from edgeship.artifact import Advice, TensorSpec
+from edgeship.compilation import COMPILED, Compilation, GateVerdict, PlainFile
 from edgeship.examples import Preparation, preparation_of
 from edgeship.flatbuffer import Graph
 from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
@@ -32,6 +33,8 @@ class Built:
     quantized: Done[Any] | None
     judged: Done[Judged]
     artifact: str
+    compiled: Done[Compilation] | None
+    gates: tuple[GateVerdict, ...]
     given: Given
     material: Material
     advice: tuple[Advice, ...]
@@ -45,13 +48,19 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
     inputs, outputs = _ports(graph, built.material.preparation)
     cost, float_cost = complexity.complexity(graph), complexity.complexity(reference)
     integer = complexity.computes_in_int8(graph)
-    runs = [done for done in (built.imported, built.trained, built.quantized, built.judged) if done is not None]
+    every = (built.imported, built.trained, built.quantized, built.compiled, built.judged)
+    runs = [done for done in every if done is not None]
+    name, sha, whole, plain = ARTIFACT, built.artifact, content, None
+    if built.compiled is not None:
+        plain = PlainFile(str(plan.out / ARTIFACT), built.artifact, len(content))
+        name, sha = COMPILED, built.compiled.files[COMPILED]
+        whole = store.path(sha).read_bytes()
     check = ImportCheck(
         facts.imported.checked_against, facts.max_abs_error, facts.relative_error, facts.tolerance, facts.imported.examples
     )  # fmt: skip
     return BuildRecord(
-        artifact=str(plan.out / ARTIFACT), manifest=str(plan.out / MANIFEST), report=str(plan.out / REPORT),
-        sha256=built.artifact, size_bytes=len(content), gzip_bytes=_gzip_bytes(content),
+        artifact=str(plan.out / name), manifest=str(plan.out / MANIFEST), report=str(plan.out / REPORT),
+        sha256=sha, size_bytes=len(whole), gzip_bytes=_gzip_bytes(whole),
         reference_size_bytes=len(float_content), reference_gzip_bytes=_gzip_bytes(float_content),
         target=plan.target.name, target_summary=plan.target.summary,
         recipe=plan.recipe.name, recipe_summary=plan.recipe.summary,
@@ -68,6 +77,7 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
         layers=judged.layers, histograms=complexity.histograms(reference, graph),
         training=_training_summary(built.trained), edgeship=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
+        uncompiled=plain, compiler=built.compiled.facts if built.compiled else None, gates=built.gates,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeship.artifact import Advice, Complexity, LayerError, Roofline, TensorSpec, WeightHistogram
+from edgeship.compilation import Compilation, GateVerdict, PlainFile
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """Everything about one build. The keys of `--json` come first; see the command line's contract."""
+    """Everything about one build. The keys of `--json` come first; see the command line's contract.
+
+    Where a chip's compiler ran, the artifact is the file it made, and `uncompiled` the one that figures, layers and
+    quality are of.
+    """
 
     artifact: str
     sha256: str
@@ -120,6 +125,14 @@ class BuildRecord:
     training: TrainingSummary | None
     edgeship: str
     made: str
+    uncompiled: PlainFile | None = None
+    compiler: Compilation | None = None
+    gates: tuple[GateVerdict, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Say whether the verdict is positive: the quality within its budget, and no gate broken by what was compiled."""
+        return self.quality.passed and all(gate.passed for gate in self.gates if gate.seen_by == "compiler")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from edgeship import child, examples, flatbuffer, interpret, quantized, tools, t
 from edgeship import model as models
 from edgeship.check_inputs import RealInputs
 from edgeship.child import ChildCrashed
+from edgeship.compilation import COMPILED, Compilation, CompileOrder, Program, Source
+from edgeship.compilers import COMPILERS
 from edgeship.errors import BadInput, StageFailed
 from edgeship.examples import Examples, Preparation
 from edgeship.flatbuffer import Graph
@@ -25,7 +28,7 @@ from edgeship.model import Model
 from edgeship.out_folder import ARTIFACT
 from edgeship.passes import quantize
 from edgeship.passes.quantize import Quantized
-from edgeship.progress import Listener
+from edgeship.progress import Listener, Progress
 from edgeship.recipe import Recipe
 from edgeship.store import Done, Step, Store
 from edgeship.training import Trained
@@ -246,6 +249,36 @@ def verify_artifact(
     artifact: str,
     metric: Metric,
     given: Examples,
+def compile_file(
+    context: Context, source: str, kind: str, program: Program, min_runtime: int | None, name: str
+) -> Done[Compilation]:
+    """Compile a quantized artifact for a chip, by the installed program for chips of this kind.
+
+    Raises:
+        StageFailed: the compiler refused it, hung, crashed, or wrote nothing of use.
+    """
+    step = Step(
+        "compile",
+        context.slot,
+        inputs={"the quantized model": source},
+        options={"program": program.sha256, "min_runtime": min_runtime},
+        tools={program.name: program.version},
+    )
+
+    def work(folder: Path) -> Compilation:
+        compiler = COMPILERS[kind]
+        told = f"{program.name} {program.version}"
+        context.listener.on_progress(Progress("compile", 0, 0, told))
+        order = CompileOrder((Source(context.store.path(source), name),), 1, min_runtime, compiler.timeout_s())
+        with context.store.scratch() as aside:
+            made = compiler.compile_models(order, program, folder=aside, log=context.store.log("compile"))
+            (part,) = made.parts
+            shutil.copyfile(aside / part.file, folder / COMPILED)
+        return replace(made, parts=(replace(part, file=COMPILED),))
+
+    return context.store.run(step, Compilation, work, again=context.again)
+
+
     feed: Feeder,
     names: tuple[str, str],
 ) -> Done[Judged]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgeship.compilation import Compilation
+
 
 def imported(checked_against: str, relative_error: float) -> str:
     """Say how the reference was held against its source."""
@@ -16,3 +18,11 @@ def quantized(operators: int, of: int, weight_share: float) -> str:
 def verified(metric: str, reference: float, got: float, examples: int) -> str:
     """Say what the metric was before and after."""
     return f"{metric} {reference:.4g} to {got:.4g} on {examples:,} examples"
+
+
+def compiled(made: Compilation) -> str:
+    """Say what the chip runs of it, and what stays on the CPU."""
+    chip, cpu = made.chip_operators, sum(made.cpu_operators.values())
+    runs = "the chip's part" if chip is None else f"{chip:,} operations on the chip"
+    streamed = f", {made.streamed_bytes:,} bytes of weights streamed" if made.streamed_bytes else ""
+    return f"{runs}, {cpu:,} on the CPU{streamed}"

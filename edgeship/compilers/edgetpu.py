@@ -165,7 +165,7 @@ def _failure(name: str, program: Program, done: Called, said: Printed, log: Path
     lines = (*said.remarks, *(line.strip() for line in done.errors.splitlines() if STAND_IN not in line))
     known = edgetpu_reasons.of_lines(lines)
     if known is not None:
-        return StageFailed(f"{start} refused it: '{known.line}': {known.meaning}{end}", hint=known.suggestion, log=log)
+        return StageFailed(f"{start} says '{known.line}': {known.meaning}{end}", hint=known.suggestion, log=log)
     hint = "edgeship edgetpu MODEL forecasts what maps without the compiler"
     crash = _CRASHES.get(done.exit_code) or _CRASHES.get(128 - done.exit_code)
     if crash:

@@ -54,7 +54,7 @@ def render(
         record=record,
         charts=marked,
         weights=sorted(weights, key=_values, reverse=True),
-        verdict=_verdict(record.quality, benches),
+        verdict=_verdict(record, benches),
         devices=bench_page.devices(benches),
         measured=_measured(benches),
         troubles=list(bench_page.troubles(benches, failed)),
@@ -71,8 +71,9 @@ def render(
     )  # fmt: skip
 
 
-def _verdict(quality: Quality, benches: Sequence[BenchRecord]) -> dict[str, Any]:
+def _verdict(record: BuildRecord, benches: Sequence[BenchRecord]) -> dict[str, Any]:
     """Return the verdict in words, and whether bars make sense for its metric; a device that computes wrongly is first."""
+    quality = record.quality
     what = f"{quality.metric} {figures.quality(quality.reference, quality.metric)} → {figures.quality(quality.got, quality.metric)}"
     over = f"on {figures.count(quality.examples)} {'seeded random inputs' if quality.synthetic else 'examples'}"
     if quality.budget is None:
@@ -83,6 +84,10 @@ def _verdict(quality: Quality, benches: Sequence[BenchRecord]) -> dict[str, Any]
     else:
         kind, title = "missed", "Missed the budget"
         judged = f"Over the budget: a drop of {figures.number(quality.budget)} was allowed."
+    broken = [gate.gate.replace("_", " ") for gate in record.gates if gate.seen_by == "compiler" and not gate.passed]
+    if broken and quality.passed:
+        kind, title = "missed", "Missed a gate"
+        judged += f" But the target's limit on {' and on '.join(broken)} is not kept."
     wrong = [bench.device for bench in benches if bench.golden.failed]
     if wrong and quality.passed:
         kind, title = "missed", "Golden check failed"

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeship import wording
+from edgeship.compilation import GateVerdict
 from edgeship.run import BuildRecord, Checkup, Comparison, Inspection, Quality
 from edgeship.store import Entry, Pruned
 from edgeship.target import Target
 
 WORST_SHOWN = 8
+_MISSED = "[bold white on red] MISSED [/]"
 
 
 def stderr() -> Console:
@@ -47,7 +50,8 @@ class Terminal:
 
     def build(self, made: BuildRecord) -> None:
         """Print a build: the verdict first, then what was gained and where it lies."""
-        self.console.print(f"{_verdict(made.quality)} {escape(made.model)} for {made.target}, {escape(made.recipe)}")
+        verdict = _verdict(made.quality) if made.passed else _MISSED
+        self.console.print(f"{verdict} {escape(made.model)} for {made.target}, {escape(made.recipe)}")
         change = _change(made.size_bytes, made.reference_size_bytes)
         rows = [
             (
@@ -69,6 +73,12 @@ class Terminal:
                     f"not below {bound.best_latency_ms:.3g} ms ({bound.bound_by}-bound; from published peaks, not measured)",
                 )
             )
+        if made.compiler is not None:
+            rows.append(
+                ("compiled", f"{made.compiler.compiler} {made.compiler.version}: {wording.compiled(made.compiler)}")
+            )
+        for gate in made.gates:
+            rows.append(("gate", _gate(gate)))
         rows += [("artifact", made.artifact), ("report", made.report)]
         self._rows(rows)
 
@@ -175,8 +185,14 @@ def _change(after: int, before: int) -> str:
 
 def _verdict(quality: Quality) -> str:
     if not quality.passed:
-        return "[bold white on red] MISSED [/]"
+        return _MISSED
     return "[bold white on green] PASSED [/]" if quality.budget is not None else "[bold white on blue] BUILT [/]"
+
+
+def _gate(gate: GateVerdict) -> str:
+    got = "not known" if gate.got is None else f"{gate.got:,}"
+    how = "" if gate.seen_by == "compiler" else ", forecast"
+    return f"{gate.gate} {got}, limit {gate.limit:,}{how}: {'kept' if gate.passed else 'BROKEN'}"
 
 
 def _quality(quality: Quality) -> str:
