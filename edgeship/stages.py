@@ -243,12 +243,6 @@ def quantize_file(
     return context.store.run(step, Quantized, work, again=context.again)
 
 
-def verify_artifact(
-    context: Context,
-    reference: str,
-    artifact: str,
-    metric: Metric,
-    given: Examples,
 def compile_file(
     context: Context, source: str, kind: str, program: Program, min_runtime: int | None, name: str
 ) -> Done[Compilation]:
@@ -279,6 +273,12 @@ def compile_file(
     return context.store.run(step, Compilation, work, again=context.again)
 
 
+def verify_artifact(
+    context: Context,
+    reference: str,
+    artifact: str,
+    metric: Metric,
+    given: Examples,
     feed: Feeder,
     names: tuple[str, str],
 ) -> Done[Judged]:
