@@ -18,7 +18,7 @@ UNFINISHED = b'{"edgeship": "unfinished"}\n'
 _AT_FDCWD, _EXCHANGE = -100, 2
 
 
-def check_writable(out: Path, names: Iterable[str]) -> None:
+def check_writable(out: Path, names: Iterable[str], manifest: str = MANIFEST) -> None:
     """Refuse an out folder that cannot be written, or where the names are taken by the user's own files, before any work.
 
     Raises:
@@ -32,7 +32,7 @@ def check_writable(out: Path, names: Iterable[str]) -> None:
         nearest = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
         if not nearest.is_dir():
             raise BadInput(f"{nearest}: is a file; --out {out} needs a folder there")
-        _check_ours(out, names)
+        _check_ours(out, names, manifest)
         with scratch.folder(_beside(out) if out.exists() else nearest):
             pass
     except OSError as error:
@@ -49,23 +49,23 @@ def _beside(out: Path) -> Path:
     return parent if same and os.access(parent, os.W_OK) else out
 
 
-def _check_ours(out: Path, names: Iterable[str]) -> None:
+def _check_ours(out: Path, names: Iterable[str], manifest: str) -> None:
     """Refuse to write over files of ours' names where no manifest of ours stands beside them."""
     taken = [name for name in names if (out / name).exists()]
     if not taken:
         return
     try:
-        manifest = json.loads((out / MANIFEST).read_bytes())
+        table = json.loads((out / manifest).read_bytes())
     except (OSError, ValueError):
-        manifest = None
-    if not (isinstance(manifest, dict) and "edgeship" in manifest):
+        table = None
+    if not (isinstance(table, dict) and "edgeship" in table):
         raise BadInput(
             f"{out / taken[0]}: is there already and was not made by edgeship", hint="choose another folder with --out"
         )
 
 
-def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
-    """Put the files into the folder.
+def write(out: Path, files: Mapping[str, Path | bytes], manifest: str = MANIFEST) -> None:
+    """Put the files into the folder; the manifest is the one of them that says that the folder is ours.
 
     A new folder, or one that holds nothing but an earlier build, changes in one step. In a folder with other files
     each of ours is renamed into its place, the manifest last, and the others are left alone.
@@ -76,11 +76,11 @@ def write(out: Path, files: Mapping[str, Path | bytes]) -> None:
     """
     try:
         with no_space_named(out):
-            _check_ours(out, files)
+            _check_ours(out, files, manifest)
             out.parent.mkdir(parents=True, exist_ok=True)
             with scratch.folder(_beside(out)) as fresh:
                 _fill(fresh, files)
-                _place(fresh, out, set(files))
+                _place(fresh, out, set(files), manifest)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}", hint="choose another folder with --out") from None
 
@@ -94,7 +94,7 @@ def _fill(folder: Path, files: Mapping[str, Path | bytes]) -> None:
             shutil.copyfile(content, folder / name)
 
 
-def _place(fresh: Path, out: Path, ours: set[str]) -> None:
+def _place(fresh: Path, out: Path, ours: set[str], manifest: str) -> None:
     (fresh / scratch.LOCK).unlink()
     if not out.exists():
         try:
@@ -106,8 +106,8 @@ def _place(fresh: Path, out: Path, ours: set[str]) -> None:
     others = {path.name for path in out.iterdir()} - ours
     if not others and not out.is_symlink() and _exchanged(fresh, out):
         return
-    write_whole(out / MANIFEST, UNFINISHED)  # what a kill leaves here is known as ours, and as no build
-    for name in sorted(ours, key=lambda name: name == MANIFEST):
+    write_whole(out / manifest, UNFINISHED)  # what a kill leaves here is known as ours, and as no build
+    for name in sorted(ours, key=lambda name: name == manifest):
         (fresh / name).replace(out / name)
 
 
