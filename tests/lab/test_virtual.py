@@ -18,14 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship import devices, lab, remote, target
+from edgeship import benchmarking, devices, digest, inventory, lab, remote, standin, target
+from edgeship.benchmarking import BenchOrder
 from edgeship.device import Device
 from edgeship.devices.virtual import Virtual
 from edgeship.errors import MissingTool, NothingToDo
 from edgeship.lab import hardware, machine, snapshot
 from edgeship.lab.image import Image
+from edgeship.measurement import BenchRecord
+from edgeship.progress import Listener
 from tests.lab import virtual
-from tests.tiny_tflite import TinyModel
+from tests.tiny_tflite import TinyModel, separable
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SPREAD = 0.0005  # of the median latency, over separate starts
@@ -248,17 +251,29 @@ def test_a_connection_starts_a_board_and_ends_it(virtual_rpi4: lab.Held, virtual
 
 
 @pytest.mark.skipif(shutil.which("adb") is None and "EDGESHIP_REQUIRE_LAB" not in os.environ, reason="adb is missing")
-def test_an_android_board_answers_adb(
-    virtual_rpi4: lab.Held, virtual_home: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_android_board_answers_adb_and_is_measured(
+    virtual_rpi4: lab.Held, virtual_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The vendor's benchmark_model cannot be had here: a stand-in really runs the model there."""
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "5047")
+    tool = standin.benchmark_model(tmp_path, python="/usr/bin/python3")
+    named = {"benchmark_model": str(tool), "benchmark_model_sha256": digest.of_file(tool)}
+    phone = Device(name="phone", target="android-arm64", transport="virtual").model_copy(update=named)
+    monkeypatch.setenv("EDGESHIP_DEVICES", str(tmp_path / "devices.toml"))
+    inventory.add(tmp_path / "devices.toml", phone)
     try:
-        opened = devices.connect(Device(name="phone", target="android-arm64", transport="virtual"))
+        opened = devices.connect(phone)
         script = "getprop ro.product.cpu.abi; getprop ro.build.version.sdk; cat /etc/machine-id; exit 3"
         done = remote.run(opened, script, timeout_s=60)
         opened.close()
         assert done.exit_code == 3 and done.text.split()[:2] == ["arm64-v8a", "34"]
         assert "127.0.0.1" not in subprocess.run(["adb", "devices"], capture_output=True, text=True).stdout
+        model = separable().write(tmp_path / "tiny.tflite")
+        order = BenchOrder(artifact=str(model), devices=("phone",), runs=10, min_seconds=0.1, warmup_seconds=0.05)
+        (made,) = benchmarking.bench(order, Listener())
+        assert isinstance(made, BenchRecord), made
+        assert made.golden.word == "passed" and made.simulated and made.conditions.board.architecture == "aarch64"
+        assert made.runtime.name == "benchmark_model" and made.latency_ms.mean
     finally:
         subprocess.run(["adb", "kill-server"], check=False)
 
