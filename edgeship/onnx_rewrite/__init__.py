@@ -1,0 +1,93 @@
+"""ONNX to ONNX before conversion: what converters get wrong or cannot do becomes operations that they do rightly."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Protocol
+
+import onnx
+
+from edgeship.onnx_rewrite.draft import STANDARD_DOMAINS, Draft
+from edgeship.onnx_rewrite.folding import folded
+
+MOST_NODES = 200_000  # a graph that grows past this was unrolled without measure
+
+
+class Rewrite(Protocol):
+    """One kind of operation that is replaced, satisfied by a module.
+
+    To add one: 1. write `onnx_rewrite/<operation>.py` with the three names below; 2. add its line to `REWRITES`;
+    3. hold it against onnxruntime in `tests/test_onnx_rewrite_<operation>.py`, over all attributes that it takes.
+    The walk goes once from inputs to outputs, and over replacements too: a rewrite may use what another one replaces,
+    and must leave alone (return False) what it would only replace by the same.
+    """
+
+    OPERATIONS: tuple[str, ...]  # ONNX names, of the standard domain
+    NOTE: str  # what became of it, in words that complete "LSTM (2 layers): …"
+
+    def rewrite(self, draft: Draft, node: onnx.NodeProto) -> bool:
+        """Add to the draft the nodes that make all of the node's outputs, and return True; or return False: it stays.
+
+        Raises:
+            BadInput: neither a converter nor this module can do it; the message names operation and layer.
+        """
+
+
+# The plugs need the names above, so they are imported below them.
+from edgeship.onnx_rewrite import (  # noqa: E402
+    conditional,
+    grouped_convolution,
+    gru,
+    identity,
+    lstm,
+    normalization,
+    reshaping,
+    resize,
+    rnn,
+)
+
+REWRITES: dict[str, Rewrite] = {
+    "conditional": conditional,
+    "grouped_convolution": grouped_convolution,
+    "gru": gru,
+    "identity": identity,
+    "lstm": lstm,
+    "normalization": normalization,
+    "reshaping": reshaping,
+    "resize": resize,
+    "rnn": rnn,
+}
+
+
+def rewritten(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Return a model of the same meaning that the converter does rightly, and what was changed, in words.
+
+    Args:
+        model: its input shapes are fixed; weights are inside. It is left as it is.
+
+    Raises:
+        BadInput: an operation that cannot be converted; the message names operation and layer, not the file.
+    """
+    by_operation = {operation: rewrite for rewrite in REWRITES.values() for operation in rewrite.OPERATIONS}
+    draft = Draft(model)
+    changed: Counter[tuple[str, str]] = Counter()
+    outputs = {value.name for value in model.graph.output}
+    pending = deque((node, True) for node in model.graph.node)
+    while pending and len(draft.kept) < MOST_NODES:
+        waiting, original = pending.popleft()
+        node = draft.current(waiting)
+        if folded(draft, node, outputs):
+            continue
+        rewrite = by_operation.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+        if rewrite is None or not rewrite.rewrite(draft, node):
+            draft.take()
+            draft.keep(node)
+            continue
+        if original and rewrite.NOTE:
+            changed[node.op_type, rewrite.NOTE] += 1
+        pending.extendleft((fresh, False) for fresh in reversed(draft.take()))
+    return draft.finished(model), tuple(_note(kind, note, count) for (kind, note), count in sorted(changed.items()))
+
+
+def _note(operation: str, note: str, count: int) -> str:
+    return f"{operation} ({count} layer{'s' if count > 1 else ''}): {note}"
