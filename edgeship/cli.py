@@ -22,6 +22,7 @@ from edgeship.options import (
     FreshOption,
     GovernorOption,
     InventoryOption,
+    LayoutOption,
     MetricOption,
     MinSecondsOption,
     ModelArgument,
@@ -114,6 +115,7 @@ def build(
     scale: ScaleOption = None,
     offset: OffsetOption = None,
     shape: ShapeOption = None,
+    keep_layout: LayoutOption = False,
     metric: MetricOption = None,
     max_drop: DropOption = None,
     seed: SeedOption = 0,
@@ -126,7 +128,7 @@ def build(
 
     order = pipeline.Order(
         model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
-        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
+        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), keep_layout=keep_layout, metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
         seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
     )  # fmt: skip
     screen: Front = context.obj
@@ -149,6 +151,7 @@ def ship(
     scale: ScaleOption = None,
     offset: OffsetOption = None,
     shape: ShapeOption = None,
+    keep_layout: LayoutOption = False,
     metric: MetricOption = None,
     max_drop: DropOption = None,
     seed: SeedOption = 0,
@@ -171,7 +174,7 @@ def ship(
 
     order = pipeline.Order(
         model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
-        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
+        offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), keep_layout=keep_layout, metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
         seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
     )  # fmt: skip
     measuring = benchmarking.BenchOrder(
@@ -204,6 +207,7 @@ def verify(
     scale: ScaleOption = None,
     offset: OffsetOption = None,
     shape: ShapeOption = None,
+    keep_layout: LayoutOption = False,
     metric: MetricOption = None,
     max_drop: DropOption = None,
     seed: SeedOption = 0,
@@ -214,7 +218,7 @@ def verify(
 
     question = comparison.Question(
         a=a, b=b, data=data, scale=front.numbers("--scale", scale), offset=front.numbers("--offset", offset),
-        shapes=front.shapes(shape or []), metric=metric, max_drop=front.not_negative("--max-drop", max_drop), seed=seed, trust=tuple(trust or ()),
+        shapes=front.shapes(shape or []), keep_layout=keep_layout, metric=metric, max_drop=front.not_negative("--max-drop", max_drop), seed=seed, trust=tuple(trust or ()),
     )  # fmt: skip
     screen: Front = context.obj
     with screen.listening() as listener:

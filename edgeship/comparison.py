@@ -61,5 +61,7 @@ def compare(question: Question, listener: Listener) -> Comparison:
 
 def _reference(context: Context, model: Model, question: Question) -> str:
     """Bring a model to TFLite, checked on seeded inputs: the two may call their inputs by different names."""
-    done = stages.import_model(context, model, None, {}, dict(question.shapes), question.trust)
+    done = stages.import_model(
+        context, model, None, {}, dict(question.shapes), question.trust, keep_layout=question.keep_layout
+    )
     return done.files[REFERENCE]

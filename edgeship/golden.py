@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.artifact import TensorSpec
+from edgeship.closeness import FLOOR, TOLERANCE
 from edgeship.measurement import Golden
-from edgeship.verify import FLOOR, TOLERANCE, classes
+from edgeship.verify import classes
 
 Array = NDArray[Any]
 STEPS = 1

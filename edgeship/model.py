@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeship import digest, resources, toml_file
+from edgeship import digest, onnx_external, resources, toml_file
 from edgeship.errors import BadInput, unknown
 from edgeship.examples import Preparation
 from edgeship.toml_file import Record
@@ -104,7 +104,7 @@ def find(argument: str) -> Model:
 
 
 def address(path: Path) -> str:
-    """Return the sha256 of a model's file or folder.
+    """Return the sha256 of a model's file or folder; of an ONNX file and those that hold its weights, of all of them.
 
     Raises:
         BadInput: it is empty or cannot be read.
@@ -112,7 +112,9 @@ def address(path: Path) -> str:
     try:
         if path.is_file() and not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty", hint="export or copy the model again")
-        return digest.of_path(path)
+        beside = onnx_external.companions(path) if path.is_file() and path.suffix == ".onnx" else ()
+        whole = digest.of_path(path)
+        return digest.of_value([whole, *map(digest.of_file, beside)]) if beside else whole
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -38,7 +38,7 @@ def model_names() -> list[str]:
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="A .keras, .h5 or .tflite file, a SavedModel folder, a folder with model.toml, or a sample model's name.",
+        help="A .keras, .h5, .onnx or .tflite file, a SavedModel folder, a folder with model.toml, or a sample model's name.",
         autocompletion=names_from(model_names),
     ),
 ]
@@ -63,6 +63,9 @@ OffsetOption = Annotated[str | None, typer.Option("--offset", help="… plus thi
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option("--shape", help="An input's shape, such as input:1,224,224,3; repeat for more inputs."),
+]
+LayoutOption = Annotated[
+    bool, typer.Option("--keep-layout", help="Images keep their channels where the source has them (NCHW), not last.")
 ]
 MetricOption = Annotated[
     str | None,

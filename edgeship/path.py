@@ -43,8 +43,9 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     context = Context(store, plans.slot(plan), heard, plan.order.fresh, plan.order.seed)
     given = plan.given()
     imported = stages.import_model(
-        context, plan.model, given.any, given.preparation, dict(plan.order.shapes), plan.order.trust
-    )
+        context, plan.model, given.any, given.preparation, dict(plan.order.shapes), plan.order.trust,
+        keep_layout=plan.order.keep_layout,
+    )  # fmt: skip
     facts = imported.facts
     heard.on_stage(_told(imported, wording.imported(facts.imported.checked_against, facts.relative_error)))
     reference = flatbuffer.read(store.path(imported.files[REFERENCE]))
@@ -54,9 +55,9 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     said = _tell_before(plan, imported, reference, material, heard)
     trained, compressed, artifact = _compress(context, plan, imported, reference, material)
     said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
-    feed = stages.Feeder(reference, material.preparation)
     compiled, gates, told = chip_path.compile_artifact(context, plan, artifact)
     said += told
+    feed = stages.Feeder(reference, material.preparation)
     names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
     judged = stages.verify_artifact(
         context, imported.files[REFERENCE], artifact, metric, material.evaluation, feed, names

@@ -74,7 +74,7 @@ def _refusal(file: Path, where: str, node: Any) -> BadInput:
 
 
 def _parsed(file: Path) -> Any:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # its stubs are a package of their own
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeship import child, examples, flatbuffer, interpret, quantized, tools, training, verify
+from edgeship import child, closeness, environment, examples, flatbuffer, interpret, tools, training, verify
 from edgeship import model as models
 from edgeship.check_inputs import RealInputs
 from edgeship.child import ChildCrashed
+from edgeship.closeness import Difference
 from edgeship.compilation import COMPILED, Compilation, CompileOrder, Program, Source
 from edgeship.compilers import COMPILERS
 from edgeship.errors import BadInput, StageFailed
@@ -37,8 +38,6 @@ from edgeship.verify import Judged
 REFERENCE, TRAINED = "reference.tflite", "trained.tflite"
 IMPORT_TIMEOUT_S = 900.0
 CHECKED = 8
-# Two sets of integer kernels round differently in every layer; a float file's must agree to verify.TOLERANCE.
-QUANTIZED_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,8 @@ def import_model(
     how: Mapping[str, Preparation],
     shapes: dict[str, tuple[int, ...]],
     trust: tuple[str, ...],
+    *,
+    keep_layout: bool = False,
 ) -> Done[ImportFacts]:
     """Turn the source into the float32 reference and hold it against the source's own runtime.
 
@@ -112,16 +113,23 @@ def import_model(
             "seed": context.seed,
             "preparation": _as_options(how),
             "importer": name,
+            "keep_layout": keep_layout,
         },
-        tools=tools.versions((*importer.PACKAGES, "ai-edge-litert", "numpy")),
+        tools={
+            **tools.versions((*importer.PACKAGES, "ai-edge-litert", "numpy")),
+            **{tool: told for own in importer.ENVIRONMENTS for tool, told in environment.versions(own).items()},
+        },
     )
 
     def work(folder: Path) -> ImportFacts:
         log = context.store.log("import")
+        for own in importer.ENVIRONMENTS:
+            environment.ready(own, on_progress=context.listener.on_progress, log=log)
         with context.store.scratch() as aside:
             request = Request(
-                model.source.resolve(), folder / REFERENCE, aside / "check.npz", real, shapes, trust, context.seed
-            )
+                model.source.resolve(), folder / REFERENCE, aside / "check.npz", real, shapes, trust, context.seed,
+                keep_layout=keep_layout, log=log,
+            )  # fmt: skip
             try:
                 imported = child.run(
                     partial(importer.bring, request=request),
@@ -139,7 +147,7 @@ def import_model(
     return context.store.run(step, ImportFacts, work, again=context.again or _trusted(trust))
 
 
-def _held_against_source(request: Request, imported: Imported, log: Path) -> verify.Difference:
+def _held_against_source(request: Request, imported: Imported, log: Path) -> Difference:
     """Run the reference on what the source was asked, and compare."""
     graph = flatbuffer.read(request.reference)
     for spec in graph.interface.inputs:
@@ -153,11 +161,9 @@ def _held_against_source(request: Request, imported: Imported, log: Path) -> ver
         (ran,) = interpret.outputs([job], log=log, timeout_s=IMPORT_TIMEOUT_S)
     with np.load(request.check, allow_pickle=False) as content:
         expected = {name: content[f"output:{name}"] for name in imported.output_names}
-    steps = {spec.name: spec.scale for spec in graph.interface.outputs if spec.scale is not None}
-    tolerance = QUANTIZED_TOLERANCE if quantized.already_quantized(graph) else verify.TOLERANCE
-    found = verify.difference(expected, ran.outputs, tolerance=tolerance, steps=steps)
+    found = closeness.held(graph, expected, ran.outputs)
     if not found.within:
-        how = f"error {found.relative_error:.2g} of the outputs' range, tolerance {tolerance:g}"
+        how = f"error {found.relative_error:.2g} of the outputs' range, tolerance {found.tolerance:g}"
         if not found.comparable:
             how = "values that are no number, or outputs of other shapes"
         raise StageFailed(

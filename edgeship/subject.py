@@ -26,6 +26,7 @@ class Judging:
     scale: tuple[float, ...] | None = None
     offset: tuple[float, ...] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    keep_layout: bool = False
     metric: str | None = None
     max_drop: float | None = None
     seed: int = 0

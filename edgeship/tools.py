@@ -11,6 +11,8 @@ from edgeship.errors import MissingTool
 # Each package → the extra that brings it; what is not here belongs to the core.
 EXTRA: Mapping[str, str] = {
     "litert-quantizer": "build",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
     "keras": "train",
     "ruptures": "nightly",
     "scipy": "nightly",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,6 @@ from edgeship.interpret import Job
 from edgeship.metrics import Metric, Outputs
 from edgeship.progress import OnProgress, silent
 from edgeship.run import Quality
-
-TOLERANCE = 1e-4
-FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,17 +37,6 @@ class Judged:
     classes_seen: int | None
     layers: tuple[LayerError, ...]
     runtime: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two sets of outputs are apart: absolute, and relative to the range of the first."""
-
-    max_abs_error: float
-    relative_error: float
-    tolerance: float
-    within: bool
-    comparable: bool = True
 
 
 def judge(
@@ -123,39 +108,6 @@ def verdict(judged: Judged, *, budget: float | None, synthetic: bool) -> Quality
         sqnr_db=judged.sqnr_db,
         agreement=judged.agreement,
     )
-
-
-def difference(
-    expected: Outputs, got: Outputs, *, tolerance: float = TOLERANCE, steps: Mapping[str, float] | None = None
-) -> Difference:
-    """Compare outputs with a tolerance relative to the range of what was expected, and a floor for tiny ranges.
-
-    Outputs are paired by name, else in order. `steps` names quantized outputs and their scales: one step is never an
-    error. Of whole numbers (an argmax, say) the share that differs counts. A value that is no number, or a shape that
-    differs, is beyond any tolerance.
-    """
-    worst, relative_worst, within = 0.0, 0.0, True
-    for name, ours, theirs in _paired(expected, got):
-        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-            return Difference(sys.float_info.max, sys.float_info.max, tolerance, within=False, comparable=False)
-        error = float(np.abs(ours - theirs).max(initial=0.0))
-        spread = float(np.ptp(ours)) if ours.size else 0.0
-        if np.issubdtype(expected[name].dtype, np.integer):
-            error, spread = float(np.mean(ours != theirs)), 1.0
-        within = within and error <= max(tolerance * spread, FLOOR, 1.001 * (steps or {}).get(name, 0.0))
-        worst, relative_worst = max(worst, error), max(relative_worst, error / max(spread, FLOOR))
-    return Difference(worst, relative_worst, tolerance, within)
-
-
-def _paired(expected: Outputs, got: Outputs) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    if len(expected) != len(got):
-        raise StageFailed(f"{len(expected)} outputs were expected, {len(got)} came: {', '.join(got)}")
-    same = set(expected) == set(got)
-    pairs = zip(expected.items(), got.values(), strict=True)
-    return [
-        (name, np.asarray(ours, dtype=np.float64), np.asarray(got[name] if same else theirs, dtype=np.float64))
-        for (name, ours), theirs in pairs
-    ]
 
 
 def _check_finite(model: str, outputs: Outputs) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship import verify
+from edgeship import closeness, verify
 from edgeship.errors import BadInput, StageFailed
 from edgeship.verify import Judged
 
@@ -36,37 +36,37 @@ def test_without_a_budget_everything_passes_and_says_so() -> None:
 def test_a_difference_is_judged_by_the_range_of_what_was_expected() -> None:
     expected = {"a": np.array([[0.0, 100.0]])}
     near, far = {"a": np.array([[0.009, 100.0]])}, {"a": np.array([[0.011, 100.0]])}
-    assert verify.difference(expected, near).within
-    found = verify.difference(expected, far)
+    assert closeness.difference(expected, near).within
+    found = closeness.difference(expected, far)
     assert not found.within
     assert found.max_abs_error == pytest.approx(0.011)
     assert found.relative_error == pytest.approx(0.00011)
-    assert verify.difference(expected, far, tolerance=1e-3).within
+    assert closeness.difference(expected, far, tolerance=1e-3).within
 
 
 def test_tiny_ranges_have_a_floor_and_quantized_outputs_a_step() -> None:
     flat = {"a": np.full((2, 2), 3.0)}
-    assert verify.difference(flat, {"a": np.full((2, 2), 3.0 + 5e-7)}).within
-    assert not verify.difference(flat, {"a": np.full((2, 2), 3.0 + 5e-6)}).within
-    assert verify.difference(flat, {"a": np.full((2, 2), 3.5)}, steps={"a": 0.5}).within
-    assert not verify.difference(flat, {"a": np.full((2, 2), 4.0)}, steps={"a": 0.5}).within
-    assert not verify.difference(flat, {"a": np.full((2, 2), 3.5)}, steps={"other": 0.5}).within
+    assert closeness.difference(flat, {"a": np.full((2, 2), 3.0 + 5e-7)}).within
+    assert not closeness.difference(flat, {"a": np.full((2, 2), 3.0 + 5e-6)}).within
+    assert closeness.difference(flat, {"a": np.full((2, 2), 3.5)}, steps={"a": 0.5}).within
+    assert not closeness.difference(flat, {"a": np.full((2, 2), 4.0)}, steps={"a": 0.5}).within
+    assert not closeness.difference(flat, {"a": np.full((2, 2), 3.5)}, steps={"other": 0.5}).within
 
 
 @pytest.mark.parametrize("wrong", [np.full((2, 2), np.nan), np.full((2, 2), np.inf), np.zeros((2, 3))])
 def test_no_number_and_another_shape_are_beyond_any_tolerance(wrong: np.ndarray) -> None:
-    found = verify.difference({"a": np.zeros((2, 2))}, {"a": wrong}, tolerance=1e30)
+    found = closeness.difference({"a": np.zeros((2, 2))}, {"a": wrong}, tolerance=1e30)
     assert not found.within
     assert found.max_abs_error == sys.float_info.max
 
 
 def test_one_bad_output_of_several_is_enough() -> None:
     expected = {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 1.0])}
-    assert not verify.difference(expected, {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 2.0])}).within
-    assert verify.difference(expected, {"b": np.array([0.0, 1.0]), "a": np.array([0.0, 1.0])}).within
-    assert verify.difference(expected, {"x": np.array([0.0, 1.0]), "y": np.array([0.0, 1.0])}).within
+    assert not closeness.difference(expected, {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 2.0])}).within
+    assert closeness.difference(expected, {"b": np.array([0.0, 1.0]), "a": np.array([0.0, 1.0])}).within
+    assert closeness.difference(expected, {"x": np.array([0.0, 1.0]), "y": np.array([0.0, 1.0])}).within
     with pytest.raises(StageFailed, match="2 outputs were expected, 1 came"):
-        verify.difference(expected, {"a": np.array([0.0, 1.0])})
+        closeness.difference(expected, {"a": np.array([0.0, 1.0])})
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Request:
             model's shapes are made by the importer.
         shapes: input name → full shape, as the user typed it; overrides what the model declares.
         trust: modules that the user allows to be imported, for models with code of their own.
+        keep_layout: images keep the axis that the source has their channels on; otherwise they end with them.
+        log: gets what programs that take part print; None: it is lost.
     """
 
     source: Path
@@ -33,6 +35,8 @@ class Request:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     trust: tuple[str, ...] = ()
     seed: int = 0
+    keep_layout: bool = False
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,15 @@ class Imported:
 class Importer(Protocol):
     """One source format, satisfied by a module.
 
-    To add a format: 1. write `importers/<format>.py` with the three names below; 2. add its line to `IMPORTERS`;
+    To add a format: 1. write `importers/<format>.py` with the names below; 2. add its line to `IMPORTERS`;
     3. the contract test asks it the same questions as every other.
     """
 
     SUMMARY: str
     PACKAGES: tuple[str, ...]  # distributions whose versions decide the result, and that must be installed
+    ENVIRONMENTS: tuple[
+        str, ...
+    ]  # those of `edgeship.environment` that it converts in; they are ready when it is asked
 
     def recognizes(self, source: Path) -> bool:
         """Say whether the file's content (not its name alone) is of this format; cheap, loads no heavy library."""
@@ -81,15 +88,16 @@ class Importer(Protocol):
 
 
 # The plugs need the names above, so they are imported below them.
-from edgeship.importers import keras, saved_model, tflite  # noqa: E402
+from edgeship.importers import keras, onnx, saved_model, tflite  # noqa: E402
 
 IMPORTERS: dict[str, Importer] = {
     "keras": keras,
+    "onnx": onnx,
     "saved_model": saved_model,
     "tflite": tflite,
 }
 
-_SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".tflite": "tflite"}
+_SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx", ".tflite": "tflite"}
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"\x89HDF": "HDF5",
@@ -99,8 +107,8 @@ _MAGIC = {
     b"<": "HTML or XML",
     b"version https://git-lfs": "a git-lfs pointer, not the file that it stands for",
 }
-_LATER = {".onnx": "ONNX", ".pt2": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch"}
-SUPPORTED = ".keras, .h5, .tflite and SavedModel folders"
+_LATER = {".pt2": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch"}
+SUPPORTED = ".keras, .h5, .onnx, .tflite and SavedModel folders"
 
 
 def recognize(source: Path) -> str:

@@ -15,6 +15,7 @@ from edgeship.progress import OnProgress, Progress
 
 SUMMARY = "Keras models: .keras and .h5, written by Keras 3 or Keras 2 (tf_keras)"
 PACKAGES = ("tensorflow", "keras", "tf-keras")
+ENVIRONMENTS = ()
 _DISTRIBUTION = {"keras": "keras", "tf_keras": "tf-keras"}
 
 

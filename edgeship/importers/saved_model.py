@@ -16,6 +16,7 @@ from edgeship.progress import OnProgress, Progress
 
 SUMMARY = "SavedModel folders, of TensorFlow 2, Keras export and TensorFlow 1"
 PACKAGES = ("tensorflow",)
+ENVIRONMENTS = ()
 DEFAULT_SIGNATURE = "serving_default"
 
 

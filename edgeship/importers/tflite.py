@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "TFLite files, float or quantized already"
 PACKAGES = ("ai-edge-litert",)
+ENVIRONMENTS = ()
 _EDGETPU = "edgetpu-custom-op"
 
 
