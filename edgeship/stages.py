@@ -22,7 +22,7 @@ from edgeship.compilers import COMPILERS
 from edgeship.errors import BadInput, StageFailed
 from edgeship.examples import Examples, Preparation
 from edgeship.flatbuffer import Graph
-from edgeship.importers import IMPORTERS, Imported, Request, recognize
+from edgeship.importers import IMPORTERS, Imported, Importer, Request, recognize
 from edgeship.interpret import Job
 from edgeship.metrics import Metric
 from edgeship.model import Model
@@ -115,36 +115,45 @@ def import_model(
             "importer": name,
             "keep_layout": keep_layout,
         },
-        tools={
-            **tools.versions((*importer.PACKAGES, "ai-edge-litert", "numpy")),
-            **{tool: told for own in importer.ENVIRONMENTS for tool, told in environment.versions(own).items()},
-        },
+        tools=_import_tools(importer),
     )
 
     def work(folder: Path) -> ImportFacts:
         log = context.store.log("import")
-        for own in importer.ENVIRONMENTS:
-            environment.ready(own, on_progress=context.listener.on_progress, log=log)
         with context.store.scratch() as aside:
             request = Request(
                 model.source.resolve(), folder / REFERENCE, aside / "check.npz", real, shapes, trust, context.seed,
                 keep_layout=keep_layout, log=log,
             )  # fmt: skip
-            try:
-                imported = child.run(
-                    partial(importer.bring, request=request),
-                    log=log,
-                    on_progress=context.listener.on_progress,
-                    timeout_s=IMPORT_TIMEOUT_S,
-                    memory_gib=interpret.MEMORY_GIB,
-                )
-            except ChildCrashed as crash:
-                raise BadInput(f"{model.source}: could not be read as {name}: {crash.message}", log=log) from None
+            imported = _brought(context, name, request, log)
             found = _held_against_source(request, imported, log)
             _check_unchanged(model)
         return ImportFacts(name, imported, found.max_abs_error, found.relative_error, found.tolerance)
 
     return context.store.run(step, ImportFacts, work, again=context.again or _trusted(trust))
+
+
+def _import_tools(importer: Importer) -> dict[str, str]:
+    """Return the versions of all that takes part in an import."""
+    apart = {tool: told for own in importer.ENVIRONMENTS for tool, told in environment.versions(own).items()}
+    return {**tools.versions((*importer.PACKAGES, "ai-edge-litert", "numpy")), **apart}
+
+
+def _brought(context: Context, name: str, request: Request, log: Path) -> Imported:
+    """Let the importer work in a process of its own, the environments that it needs made before."""
+    importer = IMPORTERS[name]
+    for own in importer.ENVIRONMENTS:
+        environment.ready(own, on_progress=context.listener.on_progress, log=log)
+    try:
+        return child.run(
+            partial(importer.bring, request=request),
+            log=log,
+            on_progress=context.listener.on_progress,
+            timeout_s=IMPORT_TIMEOUT_S,
+            memory_gib=interpret.MEMORY_GIB,
+        )
+    except ChildCrashed as crash:
+        raise BadInput(f"{request.source}: could not be read as {name}: {crash.message}", log=log) from None
 
 
 def _held_against_source(request: Request, imported: Imported, log: Path) -> Difference:

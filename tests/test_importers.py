@@ -27,7 +27,7 @@ PHOTO = InputSpec("photo", (None, None, None, 3), "float32")
         ("m.tflite", b"version https://git-lfs.github.com/spec/v1", "git-lfs pointer"),
         ("m.keras", b"<html>", "HTML"),
         ("m.h5", b"\x80\x04\x95" + bytes(99), "pickle"),
-        ("m.onnx", b"\x08\x07" + bytes(99), "ONNX"),
+        ("m.onnx", b"\x08\x07" + bytes(99), "content is not what its name says"),
         ("m.pt2", b"PK\x03\x04" + bytes(99), "PyTorch"),
         ("m.bin", bytes(99), "not a model"),
     ],
