@@ -55,8 +55,8 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     said = _tell_before(plan, imported, reference, material, heard)
     trained, compressed, artifact = _compress(context, plan, imported, reference, material)
     said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
-    compiled, gates, told = chip_path.compile_artifact(context, plan, artifact)
-    said += told
+    chip = chip_path.compile_artifact(context, plan, artifact)
+    said += chip.said
     feed = stages.Feeder(reference, material.preparation)
     names = (f"{plan.model.source}", f"{plan.model.source} after {plan.recipe.name}")
     judged = stages.verify_artifact(
@@ -66,7 +66,9 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     heard.on_stage(_told(judged, wording.verified(seen.metric, seen.reference, seen.got, seen.examples)))
     said += _tell_judged(judged.facts, heard)
     shutil.copyfile(store.path(artifact), folder / ARTIFACT)
-    built = record.Built(imported, trained, compressed, judged, artifact, compiled, gates, given, material, said)
+    built = record.Built(
+        imported, trained, compressed, judged, artifact, chip.compiled, chip.forecast, chip.gates, given, material, said
+    )
     return record.made(store, plan, built)
 
 

@@ -17,6 +17,7 @@ from edgeship.out_folder import ARTIFACT, MANIFEST, REPORT
 from edgeship.plan import Plan, budget, options
 from edgeship.quantized import Coverage
 from edgeship.run import BuildRecord, ImportCheck, Port, QuantizedShare, StageRun, TrainingSummary
+from edgeship.run_edgetpu import Forecast
 from edgeship.stages import REFERENCE, ImportFacts
 from edgeship.store import Done, Store
 from edgeship.subject import Given, Material
@@ -34,6 +35,7 @@ class Built:
     judged: Done[Judged]
     artifact: str
     compiled: Done[Compilation] | None
+    forecast: Forecast | None
     gates: tuple[GateVerdict, ...]
     given: Given
     material: Material
@@ -77,7 +79,7 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
         layers=judged.layers, histograms=complexity.histograms(reference, graph),
         training=_training_summary(built.trained), edgeship=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        uncompiled=plain, compiler=built.compiled.facts if built.compiled else None, gates=built.gates,
+        uncompiled=plain, compiler=built.compiled.facts if built.compiled else None, gates=built.gates, forecast=built.forecast,
     )  # fmt: skip
 
 

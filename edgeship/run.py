@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeship.artifact import Advice, Complexity, LayerError, Roofline, TensorSpec, WeightHistogram
 from edgeship.compilation import Compilation, GateVerdict, PlainFile
+from edgeship.run_edgetpu import CompiledFile, Forecast
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class BuildRecord:
     """Everything about one build. The keys of `--json` come first; see the command line's contract.
 
     Where a chip's compiler ran, the artifact is the file it made, and `uncompiled` the one that figures, layers and
-    quality are of.
+    quality are of. `forecast` is what was to be expected of it, said without the compiler.
     """
 
     artifact: str
@@ -127,6 +128,7 @@ class BuildRecord:
     made: str
     uncompiled: PlainFile | None = None
     compiler: Compilation | None = None
+    forecast: Forecast | None = None
     gates: tuple[GateVerdict, ...] = ()
 
     @property
@@ -150,7 +152,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model seen from outside; sizes are of the file the user gave, figures of its TFLite form."""
+    """A model seen from outside; sizes are of the file the user gave, figures of its TFLite form.
+
+    `compiled` is what an Edge TPU's file holds; `segments` are all files of a model that was cut, when they lie side by side.
+    """
 
     model: str
     format: str
@@ -166,6 +171,8 @@ class Inspection:
     peak_activation_bytes: int
     bytes_moved: int
     target: Mapping[str, Any] | None
+    compiled: CompiledFile | None = None
+    segments: tuple[CompiledFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from edgeship import digest, edgetpu_log, edgetpu_reasons, flatbuffer
+from edgeship import compiled, digest, edgetpu_log, edgetpu_reasons, flatbuffer
 from edgeship.artifact import TensorSpec
 from edgeship.command import Called, call
 from edgeship.compilation import Compilation, CompiledPart, CompileOrder, OperatorStatus, Program, Source
+from edgeship.compiled import CUSTOM_OPERATION
 from edgeship.edgetpu_log import Compiled, Printed, Row
 from edgeship.errors import BadInput, EdgeshipError, MissingTool, StageFailed
 from edgeship.flatbuffer import Graph
@@ -25,7 +26,6 @@ from edgeship.flatbuffer import Graph
 NAME = "edgetpu_compiler"
 SETTING, TIMEOUT_SETTING = "EDGESHIP_EDGETPU_COMPILER", "EDGESHIP_EDGETPU_TIMEOUT_S"
 INSTALL = f"https://coral.ai/docs/edgetpu/compiler/#download (x86-64 Debian: apt-get install edgetpu-compiler), or {SETTING}=PATH"
-CUSTOM_OP = "edgetpu-custom-op"
 KNOWN_MAJOR = "16"  # whose --min_runtime_version reaches 14, the runtime of libedgetpu 16
 USUAL_TIMEOUT_S = 180.0  # the program's own
 VERSION_TIMEOUT_S = 20.0
@@ -186,21 +186,19 @@ def _part(name: str, segment: int, of: int, file: Path, said: Printed, log: Path
     """Return what one file holds and what was said of it, the two held against each other."""
     try:
         graph = flatbuffer.read(file)
-    except BadInput as damage:
-        raise StageFailed(
-            f"{name}: {NAME} wrote a file that cannot be read: {damage.message}; full log: {log}", log=log
-        ) from None
+    except BadInput:
+        text = f"{name}: {NAME} wrote a file that is no TFLite file, or damaged; full log: {log}"
+        raise StageFailed(text, hint="compile again; a full disk leaves such files", log=log) from None
     attempt, block = _told(file.name, said)
     rows = block.rows if block and block.rows else _logged(file.with_suffix(".log"))
     chip = block.on_edgetpu if block and block.on_edgetpu is not None else _mapped(rows)
     if chip is None and block is not None:
         chip = block.operations  # where all of it maps, nothing is said of what does not
-    present = any(operator.name == CUSTOM_OP for operator in graph.main.operators)
-    if not present and chip != 0:
+    if chip != 0 and not compiled.is_compiled(graph):
         raise StageFailed(
-            f"{name}: {NAME} wrote a file without {CUSTOM_OP}, which no Edge TPU takes; full log: {log}", log=log
+            f"{name}: {NAME} wrote a file without {CUSTOM_OPERATION}, which no Edge TPU takes; full log: {log}", log=log
         )
-    cpu = Counter(operator.name for operator in graph.main.operators if operator.name != CUSTOM_OP)
+    cpu = Counter(operator.name for operator in graph.main.operators if operator.name != CUSTOM_OPERATION)
     return CompiledPart(
         model=name, segment=segment, of=of, file=file.name, size_bytes=file.stat().st_size, chip_operators=chip,
         cpu_operators=dict(sorted(cpu.items())),

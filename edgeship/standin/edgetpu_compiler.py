@@ -11,20 +11,34 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgeship import edgetpu_log
+from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+
+from edgeship import edgetpu_log, flatbuffer, forecast
 from edgeship.edgetpu_log import MAPPED, Attempt, Compiled, OperationLog, Printed, Row
+from edgeship.run_edgetpu import Forecast
 from edgeship.standin import CompilerMode
 
 CUSTOM_OP = "edgetpu-custom-op"
 CACHE_BYTES = 8 << 20
 SAID = "edgeship's stand-in: what it writes holds no code for an Edge TPU"
 LATER = "More than one subgraph is not supported"
+LIMITED = "Operation is otherwise supported, but not mapped due to some unspecified limitation"
+# Rule of the forecast's → what the original says of an operation that it decides; of the others, the limitation.
+STATUSES = {
+    "eight_bit": "Operation is working on an unsupported data type",
+    "custom": "Operation is working on an unsupported data type",
+    "refused": "Operation not supported",
+    "not_listed": "Operation not supported",
+    "behind": LATER,
+    "other_part": LATER,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class Job:
     show: bool
     segments: int
     timeout_s: int
+    runtime: int | None
     version: str
     mode: CompilerMode
 
@@ -90,6 +105,7 @@ def _parsed(words: Sequence[str], version: str, mode: CompilerMode) -> Job:
         known.show_operations,
         known.num_segments,
         known.timeout_sec,
+        known.min_runtime_version,
         version,
         mode,
     )
@@ -152,11 +168,12 @@ def _compile(job: Job, path: Path, cache: int) -> tuple[list[Compiled], int]:
 def _write(job: Job, model: Any, stem: str, path: Path, cache: int) -> tuple[Compiled, int]:
     """Write one file and its log; return its block and the bytes that it takes of the cache."""
     graph = model.subgraphs[0]
-    mapped = _mapped(job, model)
+    source = _packed(model)
+    found = _foretold(source, job)
+    mapped = _mapped(job, found)
     weights = _weights(model, [graph.operators[index] for index in sorted(mapped)])
-    names = [_name(model, operator) for operator in graph.operators]
-    rows = _rows(names, mapped)
-    source_bytes = len(_packed(model)) if job.segments > 1 else path.stat().st_size
+    rows = _rows(found, mapped)
+    source_bytes = len(source) if job.segments > 1 else path.stat().st_size
     if mapped and job.mode != "plain-file":
         _replace(model, mapped, weights)
     content = b"TFL3 and then nothing" if job.mode == "garbage" else _packed(model)
@@ -167,11 +184,12 @@ def _write(job: Job, model: Any, stem: str, path: Path, cache: int) -> tuple[Com
     out.with_suffix(".log").write_text(text)
     block = Compiled(
         f"{stem}.tflite", source_bytes, str(out), len(content), cached_bytes=cached, streamed_bytes=weights - cached,
-        subgraphs=int(bool(mapped)), operations=len(names), log=str(out.with_suffix(".log")), available_bytes=cache if job.major < 3 else None,
+        subgraphs=int(bool(mapped)), operations=len(found.operators), log=str(out.with_suffix(".log")), available_bytes=cache if job.major < 3 else None,
         remaining_bytes=None if job.major < 3 else cache - cached,
     )  # fmt: skip
-    if len(mapped) < len(names):
-        block = replace(block, on_edgetpu=len(mapped), on_cpu=len(names) - len(mapped))
+    left = len(found.operators) - len(mapped)
+    if left:
+        block = replace(block, on_edgetpu=len(mapped), on_cpu=left)
     return replace(block, rows=rows if job.show else ()), cached
 
 
@@ -190,55 +208,35 @@ def _tell(job: Job, said: list[list[Compiled]]) -> None:
     sys.stdout.flush()
 
 
-def _mapped(job: Job, model: Any) -> set[int]:
+def _mapped(job: Job, found: Forecast) -> set[int]:
     """Return the operations that become the chip's."""
     if job.mode == "unmapped":
         return set()
-    found: set[int] = set()
-    made: set[int] = set()  # tensors that the chip computes
-    refused: set[int] = set()  # tensors after an operation that stays on the CPU
-    graph = model.subgraphs[0]
-    for index, operator in enumerate(graph.operators):
-        inputs, outputs = ({int(tensor) for tensor in side} for side in (operator.inputs, operator.outputs))
-        if not inputs & refused and _eight_bits(graph, operator):
-            found.add(index)
-            made |= outputs
-        elif inputs & (made | refused):  # a conversion at the model's beginning holds nothing up
-            refused |= outputs
-    return found
+    return {entry.index for entry in found.operators if entry.on == "edgetpu"}
 
 
-def _eight_bits(graph: Any, operator: Any) -> bool:
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    tensors = [graph.tensors[index] for index in (*operator.inputs[:1], *operator.outputs)]
-    return all(tensor.type in (TensorType.INT8, TensorType.UINT8) for tensor in tensors)
-
-
-def _rows(names: list[str], mapped: set[int]) -> tuple[Row, ...]:
+def _rows(found: Forecast, mapped: set[int]) -> tuple[Row, ...]:
     """Return the table: the operations counted by name and status."""
     counted: dict[tuple[str, str], int] = {}
-    for index, name in enumerate(names):
-        first = index not in mapped and all(other in mapped for other in range(index))
-        status = MAPPED if index in mapped else "Operation is working on an unsupported data type" if first else LATER
-        counted[name, status] = counted.get((name, status), 0) + 1
+    for entry in found.operators:
+        status = STATUSES.get(entry.rule, LIMITED)
+        name = "CUSTOM" if entry.name not in vars(BuiltinOperator) else entry.name
+        key = name, MAPPED if entry.index in mapped else status
+        counted[key] = counted.get(key, 0) + 1
     return tuple(Row(name, count, status) for (name, status), count in counted.items())
 
 
 def _is_float(path: Path) -> bool:
-    from ai_edge_litert.schema_py_generated import TensorType
-
     graph = _read(path).subgraphs[0]
     computed = [graph.tensors[index].type for operator in graph.operators for index in operator.outputs]
     return TensorType.INT8 not in computed and TensorType.UINT8 not in computed
 
 
-def _name(model: Any, operator: Any) -> str:
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    code = model.operatorCodes[operator.opcodeIndex]
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(str(name) for name, value in vars(BuiltinOperator).items() if value == number)
+def _foretold(content: bytes, job: Job) -> Forecast:
+    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
+        path = Path(folder, "model.tflite")
+        path.write_bytes(content)
+        return forecast.forecast(flatbuffer.read(path), runtime=job.runtime)
 
 
 def _weights(model: Any, operators: list[Any]) -> int:
