@@ -319,13 +319,6 @@ def _float_interface_on_edgetpu(case: _Case) -> _Words | None:
     return {"names": ", ".join(names)} if case.target.accelerator and names else None
 
 
-def _streams_on_edgetpu(case: _Case) -> _Words | None:
-    chip = case.target.accelerator
-    if chip is None or case.complexity.weight_bytes <= chip.on_chip_mib * _MIB:
-        return None
-    return {"weights_mib": f"{case.complexity.weight_bytes / _MIB:.1f}", "on_chip_mib": f"{chip.on_chip_mib:g}"}
-
-
 def _operator_too_new(case: _Case) -> _Words | None:
     if case.runtime.name != _OLD:
         return None
@@ -355,5 +348,4 @@ _AFTER: Mapping[str, _Predicate] = {
     "float_interface_on_edgetpu": _float_interface_on_edgetpu,
     "too_little_memory": _too_little_memory,
     "operations_stayed_float": _operations_stayed_float,
-    "streams_on_edgetpu": _streams_on_edgetpu,
 }

@@ -244,7 +244,7 @@ def inspect(
     screen: Front = context.obj
     with screen.listening() as listener:
         found = inspection.inspect(model, target, front.shapes(shape or []), tuple(trust or ()), listener)
-    screen.show(asdict(found), lambda terminal: terminal.inspection(found))
+    screen.show(asdict(found), lambda terminal: cli_edgetpu.show_inspection(terminal, found))
 
 
 @app.command()

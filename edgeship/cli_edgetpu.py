@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeship.options import ModelArgument, names_from, target_names
+from edgeship import front
+from edgeship.options import (
+    DataOption,
+    ModelArgument,
+    OffsetOption,
+    OutOption,
+    ScaleOption,
+    SeedOption,
+    names_from,
+    target_names,
+)
 
 if TYPE_CHECKING:
     from edgeship.front import Front
+    from edgeship.report.terminal import Terminal
+    from edgeship.run import Inspection
 
 
 def edgetpu(
@@ -29,15 +41,50 @@ def edgetpu(
         bool,
         typer.Option("--several-subgraphs", "-a", help="As if the compiler may make several parts (its option -a)."),
     ] = False,
+    segments: Annotated[
+        int | None,
+        typer.Option("--segments", "-n", min=2, help="Cut the file into this many, for as many Edge TPUs in a row."),
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option("--link", help="usb3, usb2 or pcie, for the segments' estimate; default: the target's."),
+    ] = None,
+    data: DataOption = None,
+    scale: ScaleOption = None,
+    offset: OffsetOption = None,
+    seed: SeedOption = 0,
+    out: OutOption = None,
 ) -> None:
     """Say which operations of an 8-bit model run on an Edge TPU, which stay on the CPU, and what to change."""
     from edgeship import edgetpu as edgetpus
+    from edgeship import segments as segmenting
     from edgeship.report.edgetpu_terminal import EdgeTpuTerminal
+    from edgeship.report.segments_terminal import SegmentsTerminal
 
     answer = edgetpus.examine(edgetpus.Question(model, target, runtime, several_subgraphs))
     table = {"model": answer.model, "path": answer.path, "target": answer.target, **asdict(answer.forecast)}
     screen: Front = context.obj
+    made = None
+    if segments is not None:
+        order = segmenting.SegmentOrder(
+            answer.path, segments, target, link=segmenting.link(link), data=data, scale=front.numbers("--scale", scale),
+            offset=front.numbers("--offset", offset), seed=seed, out=front.folder("--out", out),
+        )  # fmt: skip
+        with screen.listening() as listener:
+            made = segmenting.split(order, listener.on_progress)
+        table["segments"] = segmenting.contract(made)
     screen.show(table, lambda terminal: EdgeTpuTerminal().forecast(answer.path, answer.target, answer.forecast))
+    if made is not None and not screen.json:
+        SegmentsTerminal().segments(made)
+
+
+def show_inspection(terminal: Terminal, found: Inspection) -> None:
+    """Print what a model is made of, and what an Edge TPU's compiler has made of it."""
+    from edgeship.report.edgetpu_terminal import EdgeTpuTerminal
+
+    terminal.inspection(found)
+    if found.compiled is not None:
+        EdgeTpuTerminal().compiled(found.compiled, found.segments)
 
 
 def add_to(app: typer.Typer) -> None:

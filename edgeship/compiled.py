@@ -15,6 +15,7 @@ from edgeship.run_edgetpu import CompiledFile, Segment
 
 CUSTOM_OPERATION = "edgetpu-custom-op"
 SUFFIX = "_edgetpu"
+_MOST_SEGMENTS = 64  # a name may say anything
 _SEGMENT = re.compile(r"(?P<stem>.+)_segment_(?P<number>\d+)_of_(?P<of>\d+)(?P<suffix>_edgetpu)?\.tflite")
 
 
@@ -67,9 +68,12 @@ def described(graph: Graph, path: Path) -> CompiledFile:
 
 
 def segment(path: Path) -> Segment | None:
-    """Return which segment of a model a file's name says that it is, or None."""
+    """Return which segment of a model a file's name says that it is, and which others are not beside it; None for a whole model."""
     found = _SEGMENT.fullmatch(path.name)
-    return Segment(found["stem"], int(found["number"]), int(found["of"])) if found else None
+    if found is None:
+        return None
+    missing = tuple(file.name for file in _set(path, found) if not file.is_file())
+    return Segment(found["stem"], int(found["number"]), int(found["of"]), missing)
 
 
 def segments(path: Path) -> SegmentSet:
@@ -81,16 +85,34 @@ def segments(path: Path) -> SegmentSet:
     found = _SEGMENT.fullmatch(path.name)
     if found is None:
         raise BadInput(f"{path}: not a segment: expected <model>_segment_I_of_N{SUFFIX}.tflite")
-    count, suffix = int(found["of"]), found["suffix"] or ""
-    if not 0 <= int(found["number"]) < count:
-        raise BadInput(f"{path}: segment {found['number']} of {count}: they count from 0")
-    files = tuple(
-        path.with_name(f"{found['stem']}_segment_{number}_of_{count}{suffix}.tflite") for number in range(count)
-    )
+    files = _set(path, found)
+    if path.name not in [file.name for file in files]:
+        raise BadInput(f"{path}: segment {found['number']} of {found['of']}: they count from 0")
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise BadInput(f"{path}: one of {count} segments; missing beside it: {', '.join(missing)}")
+        raise BadInput(f"{path}: one of {len(files)} segments; missing beside it: {', '.join(missing)}")
     return _joined(found["stem"], files)
+
+
+def _set(path: Path, found: re.Match[str]) -> tuple[Path, ...]:
+    """Return the files that a segment's name speaks of."""
+    count = min(int(found["of"]), _MOST_SEGMENTS)
+    return tuple(
+        path.with_name(f"{found['stem']}_segment_{number}_of_{found['of']}{found['suffix'] or ''}.tflite")
+        for number in range(count)
+    )
+
+
+def siblings(path: Path) -> tuple[CompiledFile, ...]:
+    """Return all segments of the model that a file is one of, in order; none where it is no segment, or others are missing.
+
+    Raises:
+        BadInput: the segments do not fit together.
+    """
+    found = segment(path)
+    if found is None or found.missing:
+        return ()
+    return tuple(described(flatbuffer.read(file), file) for file in segments(path).files)
 
 
 def _joined(stem: str, files: tuple[Path, ...]) -> SegmentSet:

@@ -45,7 +45,7 @@ def examine(question: Question) -> Answer:
     """
     target = targets.read(question.target)
     chip = chip_of(target)
-    runtime = edgetpu_rules.runtime(question.runtime or _runtime_of(target))
+    runtime = edgetpu_rules.runtime(question.runtime or forecast.runtime_of(target))
     path = _file(question.model)
     graph = flatbuffer.read(path)
     if compiled.is_compiled(graph):
@@ -67,10 +67,6 @@ def chip_of(target: Target) -> Accelerator:
         known = [one.name for one in targets.read_all() if one.accelerator and one.accelerator.kind == "edgetpu"]
         raise BadInput(f"{target.name}: has no Edge TPU", hint=f"targets that have one: {', '.join(known)}")
     return target.accelerator
-
-
-def _runtime_of(target: Target) -> int | None:
-    return next((one.delegate_runtime for one in target.runtimes if one.delegate), None)
 
 
 def _file(argument: str) -> Path:

@@ -19,7 +19,7 @@ from edgeship.edgetpu_rules import Finding
 from edgeship.errors import BadInput
 from edgeship.flatbuffer import Graph, Subgraph
 from edgeship.run_edgetpu import Forecast, Placement, weakest
-from edgeship.target import Accelerator
+from edgeship.target import Accelerator, Target
 
 _MIB = 2**20
 # Where an operation's own shape hangs on an input's value: computed there, it is dynamic for the compiler.
@@ -107,13 +107,26 @@ def forecast(
     )
 
 
+def of_target(graph: Graph, target: Target) -> Forecast | None:
+    """Return the forecast for a target's Edge TPU and its runtime, None where it has none."""
+    chip = target.accelerator
+    if chip is None or chip.kind != "edgetpu":
+        return None
+    return forecast(graph, chip=chip, runtime=runtime_of(target))
+
+
+def runtime_of(target: Target) -> int | None:
+    """Return the number of the Edge TPU runtime that a target has, None where its file does not say."""
+    return next((one.delegate_runtime for one in target.runtimes if one.delegate), None)
+
+
 def _judged(case: Case, runtime: int) -> Finding:
     """Return the finding that decides: the first that keeps it on the CPU, else that it maps, as sure as its doubts leave it."""
     findings = list(edgetpu_rules.findings(case, runtime))
-    first = findings[0]
-    if not first.maps:
-        return first
-    return replace(first, confidence=weakest(*(finding.confidence for finding in findings)))
+    if not findings[0].maps:
+        return findings[0]
+    sure = weakest(*(finding.confidence for finding in findings))
+    return next(finding for finding in findings if finding.confidence == sure)
 
 
 def _unreadable(main: Subgraph) -> Finding | None:
@@ -228,9 +241,9 @@ def _placed(main: Subgraph, found: Sequence[Finding], mapped: set[int]) -> tuple
 
 def _left_out(entry: Placement, before: Placement | None) -> Placement:
     if before is None:
-        reason = "maps, but the compiler closes its one part of the graph before it comes to this operation"
+        reason = "the compiler closes its one part of the graph before it comes to this operation"
         return replace(entry, reason=reason, confidence="likely", rule="other_part")
-    reason = f"maps, but comes after operation {before.index} ({before.name}), which stays on the CPU"
+    reason = f"comes after operation {before.index} ({before.name}), which stays on the CPU"
     confidence = weakest(entry.confidence, before.confidence)
     return replace(
         entry, reason=reason, confidence=confidence, rule="behind", behind=before.index, source=before.source

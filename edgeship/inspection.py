@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 
-from edgeship import complexity, flatbuffer, quantized, stages
+from edgeship import compiled, complexity, flatbuffer, quantized, stages
 from edgeship import model as models
 from edgeship import target as targets
 from edgeship.importers import recognize
@@ -21,7 +21,7 @@ def inspect(
     """Read a model and count; what is not TFLite yet is imported first, as a build would.
 
     Raises:
-        BadInput: the model or the target cannot be used.
+        BadInput: the model or the target cannot be used, or the segments beside it do not fit together.
     """
     goal = targets.read(target) if target else None
     model = models.find(name)
@@ -55,4 +55,6 @@ def inspect(
         peak_activation_bytes=cost.peak_activation_bytes,
         bytes_moved=cost.bytes_moved,
         target=about,
+        compiled=compiled.described(graph, model.source) if compiled.is_compiled(graph) else None,
+        segments=compiled.siblings(model.source) if form == "tflite" else (),
     )

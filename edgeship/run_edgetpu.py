@@ -90,11 +90,15 @@ class Package:
 
 @dataclass(frozen=True)
 class Segment:
-    """Which piece of a model that was cut for several Edge TPUs: `number` counts from 0, as the file's name does."""
+    """Which piece of a model that was cut for several Edge TPUs: `number` counts from 0, as the file's name does.
+
+    `missing` names the other pieces that are not in the same folder.
+    """
 
     stem: str
     number: int
     of: int
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)

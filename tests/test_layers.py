@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("deployment", "drawer"),
     ("benchmarking", "path"),
     ("attempt", "chip_path"),
-    ("report.edgetpu_terminal",),
+    ("report.edgetpu_terminal", "report.segments_terminal"),
     ("report.terminal", "report.device_terminal", "report.build_page", "record"),
     ("report.bench_page",),
     (

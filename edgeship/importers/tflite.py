@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeship import check_inputs, flatbuffer, interpret, quantized
+from edgeship import check_inputs, compiled, flatbuffer, interpret, quantized
 from edgeship.artifact import TensorSpec
 from edgeship.check_inputs import InputSpec
 from edgeship.errors import BadInput, StageFailed
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SUMMARY = "TFLite files, float or quantized already"
 PACKAGES = ("ai-edge-litert",)
 ENVIRONMENTS = ()
-_EDGETPU = "edgetpu-custom-op"
 
 
 def recognizes(source: Path) -> bool:
@@ -41,8 +40,11 @@ def bring(on_progress: OnProgress, request: Request) -> Imported:
     """
     on_progress(Progress("import", 0, 2, "reading the graph"))
     graph = flatbuffer.read(request.source)
-    if any(operator.name == _EDGETPU for operator in graph.main.operators):
-        raise BadInput(f"{request.source}: compiled for the Edge TPU; the file that it was compiled from is needed")
+    if compiled.is_compiled(graph):
+        hint = f"give the file that it was compiled from; edgeship inspect {request.source} shows what is in this one"
+        raise BadInput(
+            f"{request.source}: is compiled for the Edge TPU already, and cannot be quantized again", hint=hint
+        )
     specs = graph.interface.inputs
     inputs = [_declared(spec) for spec in specs]
     shapes = check_inputs.full_shapes(request.source, inputs, request.shapes)

@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from edgeship.artifact import Complexity, OperatorCost, Roofline
 from edgeship.measurement import BenchRecord
-from edgeship.report import bench_page, charts, figures
+from edgeship.report import bench_page, charts, edgetpu_figures, figures
 from edgeship.report.app_program import program
 from edgeship.report.page import environment
 from edgeship.run import BuildRecord, Quality, TrainingSummary
 from edgeship.run_devices import Failed
+from edgeship.run_edgetpu import Forecast
 
 _COSTLIEST = 10
 _NOTHING = "-"
@@ -64,6 +65,7 @@ def render(
         costliest=_costliest(record.complexity),
         roofline=_roofline([roof for roof in (record.reference_roofline, record.roofline) if roof]),
         training=_training(record.training),
+        edgetpu=_edgetpu(record.forecast),
         options=json.dumps(record.options, indent=2, ensure_ascii=False, default=str),
         artifact_name=Path(record.artifact).name,
         labelled=any(label != str(index) for index, label in enumerate(record.labels)),
@@ -135,6 +137,8 @@ def _sections(record: BuildRecord, notes: Sequence[str], benches: Sequence[Bench
     yield "complexity", "Complexity"
     yield "roofline", "Roofline"
     yield "quantized", "Quantized"
+    if record.forecast:
+        yield "edgetpu", "On the Edge TPU"
     if record.layers:
         yield "layers", "Error by layer"
     if record.histograms:
@@ -190,6 +194,21 @@ def _training(training: TrainingSummary | None) -> dict[str, Any] | None:
     summary = f"{figures.count(len(training.history))} epochs of {' and '.join(techniques) or 'nothing'}.{rate}"
     tables = [_table("Every epoch", training.history), _table("Every layer", training.layers)]
     return {"summary": summary, "tables": [table for table in tables if table]}
+
+
+def _edgetpu(found: Forecast | None) -> dict[str, Any] | None:
+    """Return what is forecast for the Edge TPU: the bars, the table and the words."""
+    if found is None:
+        return None
+    count = sum(entry.on == "edgetpu" for entry in found.operators)
+    return {
+        "share": found.edgetpu_share,
+        "mac_share": found.mac_share,
+        "count": f"{count} of {len(found.operators)}",
+        "parts": edgetpu_figures.parts(found),
+        "parameters": f"{figures.size(found.parameter_bytes)}, {edgetpu_figures.memory(found)}",
+        "rows": edgetpu_figures.rows(found.operators),
+    }
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
