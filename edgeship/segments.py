@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ from edgeship import (
     __version__,
     child,
     digest,
+    edgetpu_rules,
     examples,
     flatbuffer,
+    forecast,
     interpret,
     out_folder,
     quantized,
@@ -25,7 +28,7 @@ from edgeship import (
 )
 from edgeship import model as models
 from edgeship import target as targets
-from edgeship.errors import BadInput
+from edgeship.errors import BadInput, unknown
 from edgeship.flatbuffer import Graph
 from edgeship.progress import OnProgress, silent
 from edgeship.segment_chain import Chained
@@ -73,7 +76,10 @@ class Traveller:
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """One segment's file and its load. `latency_ms` is an estimate; `weight_share` is of the whole model's weights."""
+    """One segment's file and its load. `latency_ms` is an estimate; `weight_share` is of the whole model's weights.
+
+    `cpu_operators` is the forecast of what of it stays on the CPU, by name.
+    """
 
     file: str
     sha256: str
@@ -84,6 +90,7 @@ class SegmentRecord:
     macs: int
     crossing_bytes: int
     latency_ms: float
+    cpu_operators: Mapping[str, int]
     inputs: tuple[Traveller, ...]
     outputs: tuple[Traveller, ...]
 
@@ -102,6 +109,20 @@ class SegmentsRecord:
     warnings: tuple[str, ...] = ()
 
 
+def link(name: str | None) -> Link | None:
+    """Return a link by its name, None for none.
+
+    Raises:
+        BadInput: there is no such link.
+    """
+    for known in segment_schedule.LINKS:
+        if name == known:
+            return known
+    if name is not None:
+        raise unknown("link", name, segment_schedule.LINKS, where="--link")
+    return None
+
+
 def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsRecord:
     """Cut a model into segments, prove that their chain is the model, and write them into a folder.
 
@@ -113,7 +134,7 @@ def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsReco
     """
     target = targets.read(order.target)
     if target.accelerator is None:
-        raise BadInput(f"--target {order.target}: has no Edge TPU", hint="--target coral-usb or coral-dev-board")
+        raise BadInput(f"{target.name}: has no Edge TPU", hint="targets that have one: coral-dev-board, coral-usb")
     model = models.find(order.model)
     graph = _checked(model.source, order.count)
     out = order.out or Path("build") / model.name / target.name / f"segments-{order.count}"
@@ -134,7 +155,9 @@ def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsReco
         check = child.run(work, log=log, on_progress=on_progress, timeout_s=TIMEOUT_S, memory_gib=interpret.MEMORY_GIB)
         single = segment_cuts.whole(graph, chip)
         pace = segment_schedule.schedule(chip, [segment.latency_ms for segment in segments], single.latency_ms)
-        told = _told(graph, segments, made, names, single.weight_bytes)
+        runtime = edgetpu_rules.runtime(forecast.runtime_of(target))
+        stay = [forecast.forecast(flatbuffer.read(part), runtime=runtime).cpu_operators for part in parts]
+        told = _told(graph, segments, made, names, stay, single.weight_bytes)
         doubts = () if quantized.scheme(graph) == "int8" else (_FLOAT,)
         record = SegmentsRecord(name, target.name, str(out), chip.on_chip_bytes, told, pace, check, doubts)
         files: dict[str, Path | bytes] = {path.name: path for path in parts}
@@ -194,7 +217,12 @@ def _feed(order: SegmentOrder, model: models.Model, graph: Graph, aside: Path) -
 
 
 def _told(
-    graph: Graph, segments: tuple[Segment, ...], made: tuple[Content, ...], names: list[str], weight_bytes: int
+    graph: Graph,
+    segments: tuple[Segment, ...],
+    made: tuple[Content, ...],
+    names: list[str],
+    stay: list[Mapping[str, int]],
+    weight_bytes: int,
 ) -> tuple[SegmentRecord, ...]:
     """Return each segment in the words of the record."""
     source = {name: number for number, part in enumerate(made) for name in part.outputs}
@@ -220,6 +248,7 @@ def _told(
                 macs=segment.macs,
                 crossing_bytes=segment.crossing_bytes,
                 latency_ms=segment.latency_ms,
+                cpu_operators=dict(stay[number]),
                 inputs=tuple(entering),
                 outputs=tuple(leaving),
             )
