@@ -20,7 +20,13 @@ _OPTIONS = {
     "TRANSPOSE_CONV": "TransposeConvOptions", "CONV_3D": "Conv3DOptions", "BATCH_MATMUL": "BatchMatMulOptions",
     "ADD": "AddOptions", "MUL": "MulOptions", "MEAN": "ReducerOptions", "RESHAPE": "ReshapeOptions", "SOFTMAX": "SoftmaxOptions",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions", "DEQUANTIZE": "DequantizeOptions",
-    "QUANTIZE": "QuantizeOptions",
+    "QUANTIZE": "QuantizeOptions", "SUB": "SubOptions", "MAXIMUM": "MaximumMinimumOptions", "HARD_SWISH": "HardSwishOptions",
+    "LEAKY_RELU": "LeakyReluOptions", "CONCATENATION": "ConcatenationOptions", "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MAX_POOL_2D": "Pool2DOptions", "TRANSPOSE": "TransposeOptions", "SQUEEZE": "SqueezeOptions", "PACK": "PackOptions",
+    "EXPAND_DIMS": "ExpandDimsOptions", "STRIDED_SLICE": "StridedSliceOptions", "DEPTH_TO_SPACE": "DepthToSpaceOptions",
+    "GELU": "GeluOptions", "SPLIT": "SplitOptions", "UNPACK": "UnpackOptions", "REDUCE_MAX": "ReducerOptions", "DIV": "DivOptions",
+    "SQUARED_DIFFERENCE": "SquaredDifferenceOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "SPLIT_V": "SplitVOptions", "GATHER": "GatherOptions", "SUM": "ReducerOptions", "PAD": "PadOptions", "PADV2": "PadV2Options",
 }  # fmt: skip
 
 
@@ -77,15 +83,15 @@ class TinyModel:
         kind = dtype or values.dtype.name
         return self.tensor(name, values.shape, kind, buffer=len(self.buffers) - 1, **quantization)
 
-    def operator(self, kind: str, inputs: Sequence[int], output: int, **options: Any) -> int:
-        """Add an operation by its builtin name, with options by the schema's field names; return its output."""
+    def operator(self, kind: str, inputs: Sequence[int], output: int, *more: int, **options: Any) -> int:
+        """Add an operation by its builtin name, with options by the schema's field names; return its first output."""
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
         code.version = 1
         self.codes.append(code)
         made = schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = len(self.codes) - 1, list(inputs), [output]
+        made.opcodeIndex, made.inputs, made.outputs = len(self.codes) - 1, list(inputs), [output, *more]
         if kind in _OPTIONS:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, _OPTIONS[kind])
             made.builtinOptions = _filled(getattr(schema, f"{_OPTIONS[kind]}T")(), options)
