@@ -98,6 +98,11 @@ def activation(function: Any, layer: str) -> Any:
     raise StageFailed(f"layer '{layer}': the activation '{name}' has no counterpart in tf_keras, which training needs")
 
 
+def own_activation(name: str) -> Callable[[Any], Any]:
+    """Return a function of Keras 3 or TFLite that tf_keras lacks, such as `hard_silu`."""
+    return _own_activations()[name]
+
+
 @cache
 def _own_activations() -> dict[str, Callable[[Any], Any]]:
     """Return Keras 3's functions that tf_keras lacks, or has under the same name with another meaning."""

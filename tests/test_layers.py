@@ -48,6 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("onnx_rewrite.draft",),
     (
         "bridge",
+        "lift",
         "finetune",
         "deliverable",
         "conditions",
@@ -66,10 +67,15 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lab.machine",),
     ("lab.image",),
     ("lab.debian", "lab.hardware", "lab.keeper", "lab.kernel", "lab.monitor", "lab.wheels"),
+    ("lift_arithmetic", "lift_moves"),
+    ("lift_layers",),
+    ("lift_graph",),
     ("onnx_run",),
     ("onnx_interface",),
     (
         "bridge_layers",
+        "lift_operations",
+        "float_weights",
         "lesson",
         "tf_convert",
         "check_inputs",
