@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeship import edgetpu_gates, flatbuffer, wording
@@ -56,21 +57,20 @@ def _of_compiled(plan: Plan, made: Compilation, gates: tuple[GateVerdict, ...]) 
         said.append(
             Advice("warning", f"{made.compiler} is edgeship's stand-in: no Edge TPU runs the file that it made")
         )
-    said += [Advice("note", text) for text in dict.fromkeys(_unmapped(made))]
+    said += [Advice("note", text) for text in _unmapped(made)]
     text = "quality was measured on this machine with model.tflite, which was compiled: there is no Edge TPU in a build"
     return [*said, Advice("note", text)]
 
 
-def _unmapped(made: Compilation) -> list[str]:
-    """Say of each line of the compiler's table that is not mapped what it means and what to do."""
-    return [
-        f"{line.count} {line.name} on the CPU: '{line.status}'"
-        + (f": {line.meaning}" if line.meaning else "")
-        + (f"; {line.suggestion}" if line.suggestion else "")
-        for part in made.parts
-        for line in part.statuses
-        if not line.mapped
-    ]
+def _unmapped(made: Compilation) -> Iterator[str]:
+    """Say of each status that is not mapped which operations have it, what it means and what to do."""
+    lines = [line for part in made.parts for line in part.statuses if not line.mapped]
+    for status in dict.fromkeys(line.status for line in lines):
+        mine = [line for line in lines if line.status == status]
+        names = ", ".join(f"{line.count} {line.name}" for line in mine)
+        meaning = f": {mine[0].meaning}" if mine[0].meaning else ""
+        suggestion = f"; {mine[0].suggestion}" if mine[0].suggestion else ""
+        yield f"on the CPU: {names}: '{status}'{meaning}{suggestion}"
 
 
 def _of_forecast(plan: Plan, kind: str, found: Forecast) -> tuple[tuple[GateVerdict, ...], list[Advice]]:

@@ -198,7 +198,9 @@ def read_log(text: str) -> OperationLog:
 
 def _row(line: str) -> Row | None:
     found = _ROW.fullmatch(line)
-    return Row(found[1], int(found[2]), found[3].strip()) if found else None
+    if found is None or (found[3] != MAPPED and MAPPED.startswith(found[3])):  # torn: it would read as not mapped
+        return None
+    return Row(found[1], int(found[2]), found[3])
 
 
 @dataclass

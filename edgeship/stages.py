@@ -269,8 +269,8 @@ def compile_file(
     step = Step(
         "compile",
         context.slot,
-        inputs={"the quantized model": source},
-        options={"program": program.sha256, "min_runtime": min_runtime},
+        inputs={"the quantized model": source, f"the program {program.path}": program.sha256},
+        options={"min_runtime": min_runtime},
         tools={program.name: program.version},
     )
 
