@@ -27,12 +27,16 @@ _FITS = "import sys, sysconfig; v = sys.version_info; print(sys.implementation.n
 
 
 class Environment(toml_file.Record):
-    """What an environment is for: its packages, the versions of Python that do (the preferred first), what it must import."""
+    """What an environment is for: its packages, the versions of Python that do (the preferred first), what it must import.
+
+    `also` names further pins, fetched only where it does not start without them.
+    """
 
     summary: str
     packages: tuple[str, ...]
     python: tuple[str, ...]
     imports: tuple[str, ...]
+    also: str | None = None
 
 
 def names() -> tuple[str, ...]:
@@ -45,9 +49,10 @@ def read(name: str) -> Environment:
     return toml_file.read(resources.data("requirements") / f"{name}.toml", Environment)
 
 
-def pins(name: str) -> Path:
-    """Return its requirements file."""
-    return resources.data("requirements") / f"{name}.txt"
+def pins(name: str) -> tuple[Path, ...]:
+    """Return its requirements files: what is always there, and what is fetched where it does not start without."""
+    also = read(name).also
+    return tuple(resources.data("requirements") / file for file in (f"{name}.txt", also) if file)
 
 
 def versions(name: str) -> dict[str, str]:
@@ -100,7 +105,7 @@ def tools() -> tuple[Tool, ...]:
 
 
 def _digest(name: str) -> str:
-    pinned = digest.of_bytes(pins(name).read_bytes())
+    pinned = digest.of_bytes(b"".join(file.read_bytes() for file in pins(name)))
     return digest.of_value([_FORMAT, pinned, read(name).python, platform.system(), platform.machine()])[:16]
 
 
@@ -120,11 +125,13 @@ def _made(name: str, place: Path, log: Path, on_progress: OnProgress) -> Path:
         base = _interpreter(name, wanted, uv, log, on_progress)
         line = (uv, "venv", "--quiet", "--relocatable", "--no-project", "--python", base, tree)
         call(*line, timeout_s=MAKE_TIMEOUT_S, log=log, folder=work)
-        count = sum("==" in line for line in pins(name).read_text().splitlines())
-        on_progress(Progress(name, 2, _STEPS, f"fetching {count} packages: {wanted.summary}"))
-        _fill(name, uv, tree, work, log)
-        on_progress(Progress(name, 3, _STEPS, "starting it once"))
-        _start(name, wanted, _python(tree), log)
+        for file in pins(name):
+            count = sum("==" in line for line in file.read_text().splitlines())
+            on_progress(Progress(name, 2, _STEPS, f"fetching {count} packages: {wanted.summary}"))
+            _fill(name, uv, tree, work, log, file)
+            on_progress(Progress(name, 3, _STEPS, "starting it once"))
+            if _starts(name, wanted, _python(tree), log, last=file == pins(name)[-1]):
+                break
         if place.exists():  # its interpreter was removed since
             place.rename(work / "before")
         tree.rename(place)
@@ -132,10 +139,11 @@ def _made(name: str, place: Path, log: Path, on_progress: OnProgress) -> Path:
     return _python(place)
 
 
-def _fill(name: str, uv: str, tree: Path, work: Path, log: Path) -> None:
+def _fill(name: str, uv: str, tree: Path, work: Path, log: Path, file: Path) -> None:
     done = call(
         uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode", "--python",
-        _python(tree), "-r", pins(name), timeout_s=MAKE_TIMEOUT_S, log=log, check=False, folder=work,
+        _python(tree), "-r", file, timeout_s=MAKE_TIMEOUT_S, log=log, check=False, folder=work,
+        environment=installer.folders_of_wheels(),
     )  # fmt: skip
     if done.exit_code == 0:
         return
@@ -153,16 +161,17 @@ def _fill(name: str, uv: str, tree: Path, work: Path, log: Path) -> None:
     )
 
 
-def _start(name: str, wanted: Environment, python: Path, log: Path) -> None:
-    """Import what it is for.
+def _starts(name: str, wanted: Environment, python: Path, log: Path, *, last: bool) -> bool:
+    """Import what it is for, and say whether that went well.
 
     Raises:
-        StageFailed: it does not start; the text ends with the log's path.
+        StageFailed: it does not start with the `last` of its pins; the text ends with the log's path.
     """
     line = f"import {', '.join(wanted.imports)}"
     done = call(python, "-I", "-c", line, timeout_s=MAKE_TIMEOUT_S, log=log, check=False)
-    if done.exit_code != 0:
+    if done.exit_code != 0 and last:
         raise StageFailed(f"{name} does not start on this machine: {done.complaint}; full log: {log}", log=log)
+    return done.exit_code == 0
 
 
 def _interpreter(name: str, wanted: Environment, uv: str, log: Path, on_progress: OnProgress) -> Path:
