@@ -1,7 +1,6 @@
-"""What an ONNX model is fed: its inputs as they are declared, their shapes made definite, and as the TFLite reference eats them.
+"""What an ONNX model is fed and gives: as the file declares it, in shapes made definite, and as the TFLite reference has it.
 
-The reference's inputs begin with a batch axis, and images end with their channels: the graph gets a Transpose or a
-Reshape in front, which the converter dissolves where it can.
+The reference's inputs begin with a batch axis, and images end with their channels.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from edgeship import check_inputs
 from edgeship.check_inputs import InputSpec
 from edgeship.errors import BadInput
-from edgeship.onnx_file import graphs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +27,10 @@ CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _THROUGH = {
     "Abs", "Add", "Cast", "Clip", "Div", "Dropout", "Identity", "Mul", "Neg", "Pad", "Relu", "Sigmoid", "Sub", "Tanh",
     "QuantizeLinear", "DequantizeLinear",
+}  # fmt: skip
+_THROUGH_TO_OUTPUT = {
+    "Concat", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "LogSoftmax", "Max", "Min", "Mish", "Pow",
+    "PRelu", "Reciprocal", "Selu", "Softmax", "Softplus", "Sqrt", "ThresholdedRelu", "Where",
 }  # fmt: skip
 _SPATIAL = {
     "AveragePool", "BatchNormalization", "Conv", "ConvInteger", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
@@ -83,6 +85,24 @@ class Port:
         return np.ascontiguousarray(array.transpose(CHANNELS_FIRST)) if self.channels_last else array
 
 
+@dataclass(frozen=True)
+class OutputPort:
+    """One output: its shape in the source, and whether the reference gives it channels last."""
+
+    name: str
+    shape: tuple[int, ...]
+    channels_last: bool = False
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """Return the shape that the reference gives."""
+        return tuple(self.shape[axis] for axis in CHANNELS_LAST) if self.channels_last else self.shape
+
+    def from_source(self, array: Array) -> Array:
+        """Return outputs of the source, the first axis counting the examples, as the reference gives them."""
+        return array.transpose(CHANNELS_LAST) if self.channels_last else array
+
+
 def declared(source: Path, model: onnx.ModelProto) -> list[Declared]:
     """Return a model's inputs, in order.
 
@@ -112,7 +132,7 @@ def declared(source: Path, model: onnx.ModelProto) -> list[Declared]:
 def _axis(entry: Any) -> int | str | None:
     if entry.HasField("dim_value"):
         return int(entry.dim_value) if entry.dim_value > 0 else None
-    return str(entry.dim_param) or None
+    return str(entry.dim_param) if entry.dim_param.isidentifier() or "." in entry.dim_param else None  # not "?"
 
 
 def _dtype(source: Path, value: onnx.ValueInfoProto) -> str:
@@ -154,6 +174,32 @@ def _is_image(name: str, readers: Mapping[str, list[onnx.NodeProto]]) -> bool:
             if node.op_type in _THROUGH and node.output[0] not in seen:
                 seen.add(node.output[0])
                 waiting.append(node.output[0])
+    return False
+
+
+def output_ports(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], *, keep_layout: bool
+) -> list[OutputPort]:
+    """Return the outputs, with the shapes that the source's runtime gave them."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    return [
+        OutputPort(name, shape, not keep_layout and len(shape) == 4 and _gives_image(name, makers))
+        for name, shape in shapes.items()
+    ]
+
+
+def _gives_image(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Say whether a value comes, through operations on single values, from one that puts channels second."""
+    waiting, seen = [name], {name}
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op_type in _SPATIAL:
+            return True
+        if node.op_type in _THROUGH or node.op_type in _THROUGH_TO_OUTPUT:
+            waiting += [read for read in node.input if read not in seen]
+            seen.update(node.input)
     return False
 
 
@@ -255,75 +301,3 @@ def _with_sizes(entry: Declared, names: Mapping[str, int], *, typed_first: int |
     first = (typed_first,) if typed_first is not None else entry.spec.shape[:1]
     rest = tuple(names.get(axis) if isinstance(axis, str) else axis for axis in entry.axes[1:])
     return InputSpec(entry.name, (*first, *rest), entry.dtype, entry.limit)
-
-
-def fed(model: onnx.ModelProto, ports: Sequence[Port]) -> onnx.ModelProto:
-    """Return a copy of a model whose inputs have the reference's shapes, with what turns them into its own in front."""
-    import onnx
-
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    by_name = {port.declared.name: port for port in ports}
-    if any(not isinstance(axis, int) for port in ports for axis in port.declared.axes):
-        del made.graph.value_info[:]  # what was told of open shapes
-        for value in made.graph.output:
-            value.type.tensor_type.ClearField("shape")
-    front = []
-    for value in made.graph.input:
-        port = by_name.get(value.name)
-        if port is None:
-            continue
-        _set_shape(value, port.eaten)
-        if port.channels_last or port.batched:
-            inner = _free_name(made, value.name)
-            _rename_read(made.graph, value.name, inner)
-            front += _turned(made, port, inner)
-            own = onnx.helper.make_tensor_value_info(inner, value.type.tensor_type.elem_type, port.shape)
-            made.graph.value_info.append(own)
-    nodes = [*front, *made.graph.node]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del made.graph.node[:]
-    made.graph.node.extend(copies)
-    return made
-
-
-def _turned(model: onnx.ModelProto, port: Port, inner: str) -> list[onnx.NodeProto]:
-    import onnx
-
-    name = port.declared.name
-    if port.channels_last:
-        return [onnx.helper.make_node("Transpose", [name], [inner], name=f"{name}/channels_first", perm=CHANNELS_FIRST)]
-    shape = onnx.helper.make_tensor(f"{inner}/shape", onnx.TensorProto.INT64, [len(port.shape)], port.shape)
-    model.graph.initializer.append(shape)
-    return [onnx.helper.make_node("Reshape", [name, shape.name], [inner], name=f"{name}/without_batch")]
-
-
-def with_output_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Set the shapes of a model's outputs, as its runtime gave them."""
-    for value in model.graph.output:
-        _set_shape(value, shapes[value.name])
-
-
-def _set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
-    tensor = value.type.tensor_type
-    tensor.ClearField("shape")
-    tensor.shape.SetInParent()  # of a scalar: a shape without axes
-    for size in shape:
-        tensor.shape.dim.add().dim_value = size
-
-
-def _free_name(model: onnx.ModelProto, name: str) -> str:
-    taken = {output for graph in graphs(model.graph) for node in graph.node for output in node.output}
-    made = f"{name}/inner"
-    while made in taken:
-        made += "_"
-    return made
-
-
-def _rename_read(graph: onnx.GraphProto, name: str, now: str) -> None:
-    """Let every node that reads a value, however deep, read another."""
-    for inner in graphs(graph):
-        for node in inner.node:
-            for index, read in enumerate(node.input):
-                if read == name:
-                    node.input[index] = now

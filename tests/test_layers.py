@@ -42,6 +42,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("verify", "advice"),
     ("layer_error",),
     ("training",),
+    ("trainable", "trained_file"),
     ("importers", "passes", "compilers", "runtimes", "devices", "standin.edgetpu_compiler"),
     ("onnx_rewrite",),
     ("onnx_rewrite.recurrence", "onnx_rewrite.folding", "onnx_rewrite.sampling"),
@@ -70,7 +71,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lift_arithmetic", "lift_moves"),
     ("lift_layers",),
     ("lift_graph",),
-    ("onnx_run",),
+    ("onnx_run", "onnx_fitting"),
     ("onnx_interface",),
     (
         "bridge_layers",

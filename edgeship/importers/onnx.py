@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from edgeship import (
     interpret,
     onnx_difference,
     onnx_file,
+    onnx_fitting,
     onnx_interface,
     onnx_run,
 )
@@ -29,7 +29,7 @@ from edgeship.converter import Converter, Refused
 from edgeship.errors import BadInput, StageFailed
 from edgeship.importers import Imported, Request
 from edgeship.interpret import Job
-from edgeship.onnx_interface import Port
+from edgeship.onnx_interface import OutputPort, Port
 from edgeship.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -49,17 +49,19 @@ _STEPS = 5
 
 @dataclass(frozen=True)
 class Route:
-    """One way to convert: on which graph, and with which of onnx2tf's options."""
+    """One way to convert: on which graph, with outputs held in their layout or not, and with which of onnx2tf's options."""
 
     name: str
     simplified: bool = True
     rewritten: bool = True
+    held: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Tried in this order; only what gives the source's outputs counts.
 ROUTES = (
     Route("onnx2tf"),
+    Route("onnx2tf with outputs held in their layout", held=True),
     Route(
         "onnx2tf with plain convolutions and products",
         options={"disable_group_convolution": True, "enable_batchmatmul_unfold": True},
@@ -76,9 +78,9 @@ class Work:
     request: Request
     folder: Path
     graph: onnx.ModelProto
+    outputs: Sequence[OutputPort]
     given: Mapping[str, Array]
     expected: Mapping[str, Array]
-    shapes: Mapping[str, tuple[int, ...]]
     log: Path
 
 
@@ -118,23 +120,22 @@ def bring(on_progress: OnProgress, request: Request) -> Imported:
         Converter("onnx2tf", python, "onnx2tf_runner.py", memory_gib=MEMORY_GIB, log=log) as tool,
         tempfile.TemporaryDirectory(dir=request.check.parent) as scratch,
     ):
-        on_progress(Progress("import", 1, _STEPS, "asking onnxruntime, simplifying the graph"))
-        fed = onnx_interface.fed(model, ports)
-        with ThreadPoolExecutor(1) as pool:
-            content = onnx_file.content(request.source, model)
-            asked = pool.submit(onnx_run.outputs, request.source, content, ports, given)
-            simplified = _simplified(tool, fed, Path(scratch))
-            answered = asked.result()
-        work = Work(request, Path(scratch), fed, given, answered.outputs, answered.shapes, log)
+        on_progress(Progress("import", 1, _STEPS, "asking onnxruntime"))  # while the converter starts
+        answered = onnx_run.outputs(request.source, onnx_file.content(request.source, model), ports, given)
+        on_progress(Progress("import", 2, _STEPS, "simplifying the graph"))
+        outputs = onnx_interface.output_ports(model, answered.shapes, keep_layout=request.keep_layout)
+        expected = {port.name: port.from_source(answered.outputs[port.name]) for port in outputs}
+        work = Work(request, Path(scratch), onnx_fitting.fitted(model, ports, outputs), outputs, given, expected, log)
+        simplified = _simplified(tool, work.graph, work.folder)
         notes = _by_some_route(tool, work, simplified, on_progress)
-    check_inputs.write(request.check, given, answered.outputs)
+    check_inputs.write(request.check, given, expected)
     return Imported(
         checked_against=onnx_run.title(),
         input_names=tuple(shapes),
-        output_names=tuple(answered.outputs),
+        output_names=tuple(expected),
         examples=len(next(iter(given.values()))),
         trainable=False,
-        notes=(*_notes(ports), *notes),
+        notes=(*_notes(ports, outputs), *notes),
         tools={**{name: version(name) for name in PACKAGES}, **environment.versions(ENVIRONMENTS[0])},
     )
 
@@ -164,16 +165,17 @@ def _by_some_route(
     """
     failures: list[Failure] = []
     tried: list[tuple[bytes, Mapping[str, Any]]] = []
-    for route in ROUTES:
+    for route in sorted(ROUTES, key=lambda route: route.held != work.request.keep_layout):
         base = simplified if route.simplified else work.graph
         if base is None:
             continue
-        on_progress(Progress("import", 2, _STEPS, f"converting: {route.name}"))
+        on_progress(Progress("import", 3, _STEPS, f"converting: {route.name}"))
         try:
             graph, notes = _rewritten(tool, base, work) if route.rewritten else (base, ())
         except BadInput as refusal:
             failures.append(Failure(refusal.message))
             continue
+        graph = onnx_fitting.held(graph, work.outputs) if route.held else graph
         attempt = (graph.SerializeToString(deterministic=True), route.options)
         if attempt in tried:
             continue
@@ -187,9 +189,14 @@ def _by_some_route(
 
 def _rewritten(tool: Converter, graph: onnx.ModelProto, work: Work) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return the graph with what the converter cannot do replaced, simplified again where something was."""
+    import onnx
+
     from edgeship import onnx_rewrite
 
-    made, notes = onnx_rewrite.rewritten(graph)
+    try:
+        made, notes = onnx_rewrite.rewritten(graph)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as fault:
+        raise BadInput(f"its graph breaks the format's rules: {onnx_file.first_line(fault)}") from fault
     return ((_simplified(tool, made, work.folder) or made) if notes else made), notes
 
 
@@ -199,7 +206,7 @@ def _tried(
     """Convert by one route and write the reference; return why that is not what the source is, or None."""
     folder.mkdir()
     copied = folder / "model.onnx"  # onnx2tf overwrites what it reads
-    copied.write_bytes(_with_shapes(graph, work).SerializeToString())
+    copied.write_bytes(graph.SerializeToString())
     order = {
         "do": "convert",
         "source": str(copied),
@@ -215,7 +222,7 @@ def _tried(
     custom = [operator.name for operator in flatbuffer.read(made).main.operators if operator.custom]
     if custom:
         return Failure(f"TFLite has no operations for {_located(custom, graph)}")
-    on_progress(Progress("import", 3, _STEPS, "asking the converted model"))
+    on_progress(Progress("import", 4, _STEPS, "asking the converted model"))
     feed = folder / "feed.npz"
     check_inputs.write(feed, work.given, {})
     try:
@@ -228,13 +235,6 @@ def _tried(
         return Failure(_apart(found), graph, made, report)
     shutil.copyfile(made, work.request.reference)
     return None
-
-
-def _with_shapes(graph: onnx.ModelProto, work: Work) -> onnx.ModelProto:
-    made = type(graph)()
-    made.CopyFrom(graph)
-    onnx_interface.with_output_shapes(made, work.shapes)
-    return made
 
 
 def _apart(found: closeness.Difference) -> str:
@@ -290,14 +290,19 @@ def _refusal(work: Work, failures: Sequence[Failure]) -> StageFailed:
     )
 
 
-def _notes(ports: Sequence[Port]) -> tuple[str, ...]:
-    """Say where the reference's inputs are not shaped as the source's."""
+def _notes(ports: Sequence[Port], outputs: Sequence[OutputPort]) -> tuple[str, ...]:
+    """Say where the reference's inputs and outputs are not shaped as the source's."""
     told = []
     for port in ports:
         if port.channels_last or port.batched:
             how = "channels last" if port.channels_last else "with a batch axis"
             told.append(
                 f"input '{port.declared.name}' is {_words(port.eaten)}, {how} (the source's is {_words(port.shape)})"
+            )
+    for output in outputs:
+        if output.channels_last:
+            told.append(
+                f"output '{output.name}' is {_words(output.given)}, channels last (the source's is {_words(output.shape)})"
             )
     return tuple(told)
 
