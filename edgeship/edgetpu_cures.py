@@ -14,7 +14,6 @@ from edgeship.target import Accelerator
 _MIB = 2**20
 _CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _CONSEQUENCES = frozenset({"behind", "other_part"})  # rules of operations that would map, were it not for another one
-_WHOLE_FILE = frozenset({"unreadable", "dynamic"})
 _SHOWN = 4
 
 
@@ -36,9 +35,6 @@ def suggestions(main: Subgraph, placed: Sequence[Placement], room: Room, more_pa
         room: on the chip.
         more_parts: how many more custom operations the compiler would make if it may make several.
     """
-    whole = [entry for entry in placed if entry.rule in _WHOLE_FILE]
-    if whole:
-        return (f"{_sentence(whole[0].cure or '')}: {whole[0].reason}",)
     return (
         *_interface(main, placed),
         *_cures(main, placed),
@@ -47,6 +43,11 @@ def suggestions(main: Subgraph, placed: Sequence[Placement], room: Room, more_pa
         *_memory(room),
         *_doubts(placed),
     )
+
+
+def of_file(cure: str, reason: str) -> str:
+    """Return what to change where the compiler would refuse the whole file."""
+    return f"{_sentence(cure)}: {reason}"
 
 
 def _interface(main: Subgraph, placed: Sequence[Placement]) -> Iterator[str]:
@@ -83,26 +84,27 @@ def _cures(main: Subgraph, placed: Sequence[Placement]) -> Iterator[str]:
 
 
 def _cut(main: Subgraph, placed: Sequence[Placement]) -> Iterator[str]:
-    """Yield where the model can be cut so that the first part maps whole, if what stays on the CPU is its end."""
-    mapped = {entry.index for entry in placed if entry.on == "edgetpu"}
-    tail = [entry for entry in placed if entry.on == "cpu" and not _feeds(main, entry.index, mapped)]
-    if not mapped or len(tail) < 2 or all(entry.name in _CONVERSIONS for entry in tail):
+    """Yield where the model can be cut so that the first part maps whole, if what the CPU gets from the Edge TPU is its end."""
+    made: set[int] = set()  # by the Edge TPU
+    behind: set[int] = set()  # by the CPU, of what the Edge TPU made
+    tail, border = [], dict[int, None]()
+    for entry in placed:
+        operator = main.operators[entry.index]
+        if entry.on == "edgetpu":
+            made.update(operator.outputs)
+        elif (made | behind) & set(operator.inputs):
+            tail.append(entry)
+            behind.update(operator.outputs)
+            border.update(dict.fromkeys(index for index in operator.inputs if index in made))
+    if len(tail) < 2 or all(entry.name in _CONVERSIONS for entry in tail):
         return
-    made = {index for position in mapped for index in main.operators[position].outputs}
-    border = sorted({index for entry in tail for index in main.operators[entry.index].inputs if index in made})
-    names = _listed([main.tensors[index].name for index in border])
+    names = _listed([_short(main.tensors[index].name) for index in border])
     yield f"Or split the head off: cut at {names}, and what comes before maps whole; the {len(tail)} operations behind run on the CPU either way"
 
 
-def _feeds(main: Subgraph, start: int, goals: set[int]) -> bool:
-    """Say whether any of the operations needs what one computes."""
-    made = set(main.operators[start].outputs)
-    for operator in main.operators[start + 1 :]:
-        if made & set(operator.inputs):
-            if operator.index in goals:
-                return True
-            made.update(operator.outputs)
-    return False
+def _short(name: str) -> str:
+    """Return the first of the names that a converter has run together."""
+    return f"'{name.partition(';')[0]}'"
 
 
 def _parts(more: int) -> Iterator[str]:

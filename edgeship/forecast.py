@@ -22,6 +22,7 @@ from edgeship.run_edgetpu import Forecast, Placement, weakest
 from edgeship.target import Accelerator, Target
 
 _MIB = 2**20
+_STATIC_ONLY = "https://github.com/google-coral/edgetpu/issues/586 and 829: a delegate that only supports static-sized tensors (2022-05-06)"
 # Where an operation's own shape hangs on an input's value: computed there, it is dynamic for the compiler.
 _SHAPING = {
     "RESHAPE": (1,), "RESIZE_BILINEAR": (1,), "RESIZE_NEAREST_NEIGHBOR": (1,), "PAD": (1,), "PADV2": (1,), "TILE": (1,),
@@ -31,7 +32,7 @@ _SHAPING = {
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
     """Operations that the compiler would make one custom operation of (`mapped`), or leave side by side."""
 
     mapped: bool
@@ -80,15 +81,19 @@ def forecast(
     refused = _unreadable(main)
     found = [_judged(Case(operator, main), runtime) for operator in main.operators]
     if refused is not None:
-        found = [_kept(finding, refused) for finding in found]
-    parts = _parts(main, [finding.maps for finding in found])
-    possible = [part for part in parts if part.mapped]
+        found = [refused if finding.maps else finding for finding in found]
+    cut = parts(main, [finding.maps for finding in found])
+    possible = [part for part in cut if part.mapped]
     chosen = possible if several_subgraphs else possible[:1]
     placed = _placed(main, found, {index for part in chosen for index in part.operators})
     mapped = [entry.index for entry in placed if entry.on == "edgetpu"]
     cost = counting.complexity(graph)
     parameter_bytes = _parameter_bytes(main, mapped)
     fits = _fits(parameter_bytes, cost.peak_activation_bytes, chip)
+    room = edgetpu_cures.Room(parameter_bytes, fits, chip)
+    told = edgetpu_cures.suggestions(main, placed, room, len(possible) - len(chosen))
+    if refused is not None:
+        told = (edgetpu_cures.of_file(refused.cure or "", refused.reason),)
     return Forecast(
         operators=placed,
         edgetpu_share=len(mapped) / len(placed) if placed else 0.0,
@@ -96,9 +101,7 @@ def forecast(
         cpu_operators=dict(Counter(entry.name for entry in placed if entry.on == "cpu").most_common()),
         parameter_bytes=parameter_bytes,
         fits_on_chip=fits,
-        suggestions=edgetpu_cures.suggestions(
-            main, placed, edgetpu_cures.Room(parameter_bytes, fits, chip), len(possible) - len(chosen)
-        ),
+        suggestions=told,
         compiler=None,
         mac_share=sum(cost.operators[index].macs for index in mapped) / cost.macs if cost.macs else 0.0,
         possible_subgraphs=len(possible),
@@ -133,41 +136,24 @@ def _unreadable(main: Subgraph) -> Finding | None:
     """Return why the compiler would not read the file at all, or None."""
     release = edgetpu_rules.compiler()
     highest = release.highest()
-    source = f"{release.source} ({release.date})"
     for operator in main.operators:
-        words = None
-        if operator.custom and operator.name not in release.custom:
-            words = (
-                f"compiler {release.name} does not know the custom operation {operator.name} and refuses the whole file"
-            )
-        elif not operator.custom and operator.name not in highest:
-            words = f"compiler {release.name} is older than {operator.name} and refuses the whole file"
-        elif not operator.custom and operator.version > highest[operator.name]:
-            words = (
-                f"compiler {release.name} reads {operator.name} up to version {highest[operator.name]}, this is "
-                f"version {operator.version}: it refuses the whole file"
-            )
-        if words:
-            return Finding(
-                False,
-                "unreadable",
-                words,
-                release.confidence,
-                source,
-                "build the file with recipe int8, which writes old versions only",
-            )
+        rule, source = "unreadable", f"{release.source} ({release.date})"
+        cure = "build it again from its source with recipe int8, whose quantizer writes old versions of operations"
         computed = _computed_shape(Case(operator, main))
-        if computed:
-            words = f"{operator.name} takes its shape from '{computed}', which is computed: the compiler refuses the whole file"
-            where = "https://github.com/google-coral/edgetpu/issues/586 and 829: a delegate that only supports static-sized tensors"
-            return Finding(
-                False,
-                "dynamic",
-                words,
-                "likely",
-                where,
-                "fix the batch and all sizes before converting, so that no shape is computed",
-            )
+        if operator.custom and operator.name not in release.custom:
+            why = f"compiler {release.name} does not know the custom operation {operator.name}"
+            cure = "leave the custom operation out of the file and compute it in the app"
+        elif not operator.custom and operator.name not in highest:
+            why = f"compiler {release.name} is older than {operator.name}"
+        elif not operator.custom and operator.version > highest[operator.name]:
+            why = f"compiler {release.name} reads {operator.name} up to version {highest[operator.name]}, and this is version {operator.version}"
+        elif computed is not None:
+            why = f"{operator.name} takes its shape from '{computed}', which is computed"
+            cure = "fix the batch and all sizes before converting, so that no shape is computed"
+            rule, source = "dynamic", _STATIC_ONLY
+        else:
+            continue
+        return Finding(False, rule, f"{why}: it refuses the whole file", release.confidence, source, cure)
     return None
 
 
@@ -180,11 +166,7 @@ def _computed_shape(case: Case) -> str | None:
     return None
 
 
-def _kept(finding: Finding, refused: Finding) -> Finding:
-    return refused if finding.maps else finding
-
-
-def _parts(main: Subgraph, maps: Sequence[bool]) -> list[_Part]:
+def parts(main: Subgraph, maps: Sequence[bool]) -> list[Part]:
     """Return the parts in the order in which they run, as TensorFlow Lite cuts a graph for a delegate.
 
     A part takes, in file order, every operation of its kind all of whose inputs are there, until none is left; the next part
@@ -192,7 +174,7 @@ def _parts(main: Subgraph, maps: Sequence[bool]) -> list[_Part]:
     """
     made = {index for operator in main.operators for index in operator.outputs}
     ready = set(range(len(main.tensors))) - made
-    waiting, parts = list(range(len(main.operators))), list[_Part]()
+    waiting, found = list(range(len(main.operators))), list[Part]()
     while waiting:
         kind: bool | None = None
         taken: list[int] = []
@@ -207,11 +189,11 @@ def _parts(main: Subgraph, maps: Sequence[bool]) -> list[_Part]:
             else:
                 left.append(position)
         if not taken:  # a file whose operations wait for one another: what is left runs nowhere
-            parts.append(_Part(False, tuple(left)))
+            found.append(Part(False, tuple(left)))
             break
-        parts.append(_Part(bool(kind), tuple(taken)))
+        found.append(Part(bool(kind), tuple(taken)))
         waiting = left
-    return parts
+    return found
 
 
 def _placed(main: Subgraph, found: Sequence[Finding], mapped: set[int]) -> tuple[Placement, ...]:
@@ -233,8 +215,8 @@ def _placed(main: Subgraph, found: Sequence[Finding], mapped: set[int]) -> tuple
         placed.append(entry)
         if on_chip or any(index in after for index in operator.inputs):
             after.update(operator.outputs)
-            if not on_chip:
-                cause = operator.index if not finding.maps or behind is None else behind
+            cause = behind if finding.maps else operator.index
+            if not on_chip and cause is not None:
                 blocked.update(dict.fromkeys(operator.outputs, cause))
     return tuple(placed)
 

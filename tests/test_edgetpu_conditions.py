@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +25,12 @@ def with_numbers(kind: str, *numbers: int, shape: tuple[int, ...], source: tuple
     return model.chain(kind, model.numbers(*numbers), shape=shape)
 
 
-def dense(shape: tuple[int, ...], scales: int = 1, **options: int) -> Model:
+def dense(shape: tuple[int, ...], scales: int = 1, **options: Any) -> Model:
     model = start(1, 16)
     return model.chain("FULLY_CONNECTED", model.weights(4, 16, scales=scales), -1, shape=shape, **options)
 
 
-def joined(*parts: str, axis: int = 3, **options: int) -> Model:
+def joined(*parts: str, axis: int = 3, **options: Any) -> Model:
     """Concatenate computed parts (`x`) and constants (`0`, `1`) of 8x8x4."""
     model = start()
     inputs = [
@@ -48,7 +49,7 @@ def split(axis: int) -> Model:
     return model
 
 
-def sliced(*strides: int, **options: int) -> Model:
+def sliced(*strides: int, **options: Any) -> Model:
     model = start()
     ends = [model.numbers(0, 0, 0, 0), model.numbers(1, 8, 8, 4), model.numbers(*strides)]
     return model.chain("STRIDED_SLICE", *ends, **options)
@@ -73,7 +74,7 @@ def unscaled() -> Model:
 
 def depthwise(y: int, x: int) -> Model:
     model = start()
-    options = {"dilationHFactor": y, "dilationWFactor": x, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+    options: dict[str, Any] = {"dilationHFactor": y, "dilationWFactor": x, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
     return model.chain("DEPTHWISE_CONV_2D", model.weights(1, 3, 3, 4), -1, **options)
 
 
