@@ -36,6 +36,13 @@ ROUNDED = frozenset(
         "SQUARED_DIFFERENCE", "SUB", "SUM", "TRANSPOSE_CONV",
     }
 )  # fmt: skip
+MOVING = frozenset(
+    {
+        "ARG_MAX", "BATCH_TO_SPACE_ND", "BROADCAST_TO", "CAST", "CLIP", "CONCATENATION", "DEPTH_TO_SPACE", "GATHER",
+        "GATHER_ND", "MERGE", "MIRROR_PAD", "ONE_HOT", "PAD", "REDUCE_MAX", "REDUCE_MIN", "RESIZE", "REVERSE_V2", "SELECT",
+        "SLICE", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "TILE", "TOPK_INDICES", "TOPK_VALUES", "UNMERGE",
+    }
+)  # fmt: skip
 
 
 def operation(kind: str, options: Options, lead: int, operands: Sequence[Options | None], *, name: str) -> Any:
@@ -48,9 +55,14 @@ def operation(kind: str, options: Options, lead: int, operands: Sequence[Options
     return layer_class()(kind=kind, options=dict(options), lead=lead, operands=list(operands), name=name)
 
 
-def is_operation(layer: Any) -> bool:
-    """Say whether a layer is one of these."""
-    return type(layer).__name__ == "Operation" and hasattr(layer, "kind")
+def is_rounded(layer: Any) -> bool:
+    """Say whether a layer is one of these and computes what int8 kernels want a range for."""
+    return getattr(layer, "kind", None) in ROUNDED
+
+
+def moves_values(layer: Any) -> bool:
+    """Say whether a layer is one of these and only moves values: its result is rounded if its operand is."""
+    return getattr(layer, "kind", None) in MOVING
 
 
 @cache

@@ -77,7 +77,7 @@ def _compress(
 ) -> tuple[Done[Trained] | None, Done[Any] | None, str]:
     """Run the training passes and the quantization that the recipe names; return their results and the artifact."""
     source, trained = imported.files[REFERENCE], None
-    if quantized.already_quantized(reference):
+    if quantized.left_alone(reference, plan.recipe):
         return None, None, source
     feed = stages.Feeder(reference, material.preparation)
     heard = context.listener
@@ -98,10 +98,15 @@ def _left_as_it_is(plan: Plan, reference: Graph) -> Plan:
     """Return the plan for a file that is quantized already: with the recipe that it went through elsewhere.
 
     Raises:
-        BadInput: the target refuses such files.
+        BadInput: the target refuses such files, or the recipe trains, which needs the float model.
     """
-    scheme = quantized.scheme(reference)
-    if scheme is None:
+    how, scheme = quantized.left_alone(reference, plan.recipe), quantized.scheme(reference)
+    if how and plan.recipe.trains:
+        raise BadInput(
+            f"{plan.model.source}: is quantized already ({how}); recipe '{plan.recipe.name}' trains, which needs a float model",
+            hint="give the float model that this file was made from",
+        )
+    if how is None or scheme is None:
         return plan
     reason = targets.refusal(plan.target, (scheme,))
     if reason is not None:
@@ -125,7 +130,7 @@ def _tell_before(
 ) -> tuple[Advice, ...]:
     """Say what the user should know before the long work starts."""
     said = list(material.advice)
-    how = quantized.already_quantized(reference)
+    how = quantized.left_alone(reference, plan.recipe)
     if how is None:
         said += [Advice("note", note) for note in imported.facts.imported.notes]
         said += advice.before(reference, complexity.complexity(reference), plan.recipe, plan.target)
@@ -142,6 +147,7 @@ def _tell_after(
 ) -> tuple[Advice, ...]:
     """Say what the work came to: above all when the recipe left most of the model as it was."""
     said = tuple(Advice("warning", text) for text in trained.facts.warnings) if trained else ()
+    said += tuple(Advice("note", text) for text in trained.facts.notes) if trained else ()
     said += advice.after(graph, complexity.complexity(graph), plan.recipe, plan.target)
     for entry in said:
         heard.on_advice(entry)

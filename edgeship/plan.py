@@ -76,11 +76,6 @@ def prepare(order: Order) -> Plan:
         )
     model = models.find(order.model)
     importer = recognize(model.source)
-    if recipe.trains and importer != "keras":
-        raise BadInput(
-            f"{model.source}: recipe '{recipe.name}' trains, which needs a Keras model (.keras or .h5)",
-            hint="give the Keras model that this file was made from, or a recipe without training such as int8",
-        )
     _check_metrics(order, recipe, model)
     out = order.out or Path("build") / model.name / target.name / recipe.name
     chip = target.accelerator

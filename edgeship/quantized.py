@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeship.flatbuffer import Graph, Operator, Tensor
-from edgeship.recipe import Scheme
+from edgeship.recipe import Recipe, Scheme
 
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _SMALL_TYPES = frozenset({"int8", "uint8", "int16", "int4", "uint4", "int2", "float16"})
@@ -20,6 +20,7 @@ _WEIGHTS: Mapping[tuple[str, bool], Scheme] = {
     ("float16", True): "float16",
 }  # fmt: skip
 LITTLE = 0.5
+_FLOAT_ARITHMETIC = frozenset({"int4-weights", "int8-weights", "dynamic-int8", "float16"})
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,15 @@ def already_quantized(graph: Graph) -> str | None:
     if not small:
         return None
     return f"{' and '.join(sorted(small))} weights ({found.weight_share:.0%} of all)"
+
+
+def left_alone(graph: Graph, recipe: Recipe) -> str | None:
+    """Say how a file is quantized already where a recipe is not applied for that, or return None.
+
+    Training makes weights float that alone were quantized, and goes on from there.
+    """
+    how = already_quantized(graph)
+    return None if recipe.trains and scheme(graph) in _FLOAT_ARITHMETIC else how
 
 
 def scheme(graph: Graph) -> Scheme | None:

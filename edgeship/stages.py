@@ -32,6 +32,7 @@ from edgeship.passes.quantize import Quantized
 from edgeship.progress import Listener, Progress
 from edgeship.recipe import Recipe
 from edgeship.store import Done, Step, Store
+from edgeship.trainable import Start
 from edgeship.training import Trained
 from edgeship.verify import Judged
 
@@ -192,14 +193,14 @@ def train(
     feed: Feeder,
     trust: tuple[str, ...],
 ) -> Done[Trained]:
-    """Run the recipe's training passes, the source model itself as teacher."""
+    """Run the recipe's training passes, from the source where that can be trained, else from the reference; it teaches."""
     packages = {**tools.versions(tools.TRAINING), **dict(reference.tools)}
     imported = reference.facts.imported
     step = Step(
         "train",
         context.slot,
         inputs={
-            "the model": model.sha256,
+            **({"the model": model.sha256} if imported.trainable else {}),
             "the reference": reference.files[REFERENCE],
             "the calibration data": given.sha256,
         },
@@ -209,10 +210,11 @@ def train(
 
     def work(folder: Path) -> Trained:
         with context.store.scratch() as aside, _named(str(model.source)):
-            order = training.Order(
-                model.source.resolve(), recipe, feed.write(given, aside), folder / TRAINED,
-                imported.input_names, imported.output_names, context.seed, trust,
+            start = Start(
+                model.source, model.source.resolve() if imported.trainable else None,
+                context.store.path(reference.files[REFERENCE]), imported.input_names, imported.output_names, trust,
             )  # fmt: skip
+            order = training.Order(start, recipe, feed.write(given, aside), folder / TRAINED, context.seed)
             trained = child.run(
                 partial(training.train, order=order),
                 log=context.store.log("train"),

@@ -115,7 +115,7 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
     data, calibration = (
         examples.matched(part, inputs, found.preparation) if part else None for part in (found.data, found.calibration)
     )
-    calibrates = (recipe.calibrates or recipe.trains) and quantized.already_quantized(graph) is None
+    calibrates = (recipe.calibrates or recipe.trains) and quantized.left_alone(graph, recipe) is None
     parts = examples.parts(data, calibration, seed=seed, needed=calibrates)
     if recipe.trains and parts.calibration is None:
         raise BadInput(

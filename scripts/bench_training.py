@@ -24,6 +24,7 @@ from edgeship.importers import keras as importer
 from edgeship.passes import quantize
 from edgeship.progress import silent
 from edgeship.recipe import Quantization
+from edgeship.trainable import Start
 
 Array = NDArray[Any]
 RECIPES = ("qat-int8", "prune50-int8", "pqat50-int8", "cluster16-int8", "prune75-int8", "prune2x4-int8",
@@ -62,9 +63,8 @@ def _bench(folder: Path, given: argparse.Namespace) -> None:
     for name in given.recipes:
         wanted = recipe.read(name)
         out = folder / f"{wanted.name}.tflite"
-        order = training.Order(
-            given.model, wanted, folder / "examples.npz", out, imported.input_names, imported.output_names, given.seed
-        )
+        start = Start(given.model, given.model, request.reference, imported.input_names, imported.output_names)
+        order = training.Order(start, wanted, folder / "examples.npz", out, given.seed)
         trained = child.run(partial(training.train, order=order), log=folder / "log.txt")
         final = out if wanted.qat else _int8(folder, out, f"{wanted.name}.int8.tflite")
         top1, size = accuracy(final, *test), _gzip_bytes(final)

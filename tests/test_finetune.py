@@ -26,6 +26,7 @@ from edgeship.passes.cluster import with_even_extremes
 from edgeship.passes.prune import timetable
 from edgeship.progress import silent
 from edgeship.recipe import Pruning, Recipe, Training
+from edgeship.trainable import Start, Trainable
 from edgeship.training import Order, _doubts
 
 
@@ -172,8 +173,10 @@ def test_a_start_that_is_not_finite_is_refused(start: tuple[float, float]) -> No
 
 def test_the_user_is_told_of_training_that_diverged() -> None:
     tuned = Tuned("mse", 0.5, (), 2, 0.1, steps=1, learning_rate=0.5, diverged=3)
-    order = Order(Path("m.h5"), Recipe(name="r"), Path("e.npz"), Path("o.tflite"), ("in",), ("out",))
-    said = [*_doubts("qat", Trainee(None, ("a",)), tuned, SimpleNamespace(layers=[]), order)]
+    start = Start(Path("m.h5"), Path("m.h5"), Path("m.tflite"), ("in",), ("out",))
+    order = Order(start, Recipe(name="r"), Path("e.npz"), Path("o.tflite"))
+    begun = Trainable(SimpleNamespace(layers=[]), 0.0, ("in",), ("out",), {})
+    said = [*_doubts("qat", Trainee(None, ("a",)), tuned, begun, order)]
     (text,) = (text for text in said if "epoch 3" in text)
     assert "learning rate 0.5" in text and text.endswith("set [train] learning_rate lower")
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import recipe, training
+from edgeship import recipe, tf_convert, training
 from edgeship.errors import EdgeshipError
 from edgeship.progress import OnProgress
 from edgeship.recipe import Recipe
+from edgeship.trainable import Start
 from edgeship.training import Order, Trained
 
 Array = NDArray[Any]
@@ -44,7 +45,7 @@ def write_examples(path: Path, *, labelled: bool = True, count: int = 240) -> Pa
 
 
 def make_models(on_progress: OnProgress, folder: Path) -> None:
-    """Write the same small classifier, trained for a moment, as `keras.keras` and `tf_keras.h5`."""
+    """Write the same small classifier, trained for a moment, as `keras.keras`, `tf_keras.h5` and TFLite files of both."""
     import keras
     import tf_keras
 
@@ -63,6 +64,15 @@ def make_models(on_progress: OnProgress, folder: Path) -> None:
         model.compile(package.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
         model.fit(images, labels, epochs=6, verbose=0)
         model.save(folder / name)
+        reference = tf_convert.convert(
+            folder / name,
+            lambda image, model=model: {"odds": model(image, training=False)},
+            {"image": ((1, 12, 12, 1), "float32")},
+            [getattr(variable, "value", variable) for variable in model.variables]
+            if package is keras
+            else model.variables,
+        )
+        (folder / f"{name}.tflite").write_bytes(reference)
 
 
 def quick(name: str, **train: Any) -> Recipe:
@@ -74,7 +84,9 @@ def quick(name: str, **train: Any) -> Recipe:
 
 def order(folder: Path, source: str, wanted: Recipe, *, out: str, examples: str = "examples.npz") -> Order:
     """Return an order for one of the small models."""
-    return Order(folder / source, wanted, folder / examples, folder / out, ("image",), ("odds",), seed=3)
+    keras = None if source.endswith(".tflite") else folder / source
+    start = Start(folder / source, keras, folder / (f"{source}.tflite" if keras else source), ("image",), ("odds",))
+    return Order(start, wanted, folder / examples, folder / out, seed=3)
 
 
 def train_all(on_progress: OnProgress, orders: list[Order]) -> list[Trained | EdgeshipError]:

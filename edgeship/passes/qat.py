@@ -9,6 +9,7 @@ from typing import Any, Literal
 from edgeship.finetune import Trainee
 from edgeship.keras_layers import cloned, is_chosen, kernel_name, only_consumer, only_producer
 from edgeship.lesson import Array
+from edgeship.lift_operations import is_rounded, moves_values
 from edgeship.recipe import Recipe
 
 SUMMARY = "training that sees 8-bit rounding"
@@ -30,7 +31,8 @@ def wrap(model: Any, recipe: Recipe, *, steps: int, calibration: tuple[Array, ..
             return layer
         way = _way_to_round(layer)
         if way is None:
-            left[layer.name] = f"TF-MOT cannot round a {type(layer).__name__}"
+            if not moves_values(layer):
+                left[layer.name] = f"TF-MOT cannot round a {getattr(layer, 'kind', type(layer).__name__)}"
             return layer
         if kernel_name(layer, depthwise=True):
             worked_on.append(layer.name)
@@ -83,6 +85,8 @@ def _way_to_round(layer: Any) -> Literal["scheme", "output"] | None:
         return "scheme" if name in _KNOWN_ACTIVATIONS else "output"
     if default_8bit_quantize_registry.Default8BitQuantizeRegistry().supports(layer):
         return "scheme"
+    if is_rounded(layer):
+        return "output"
     return "output" if type(layer) in (kinds.Multiply, kinds.Subtract, kinds.Rescaling) else None
 
 

@@ -101,7 +101,7 @@ def test_models_that_are_not_there(here: Here, tmp_path: Path) -> None:
         ("--recipe", "int-8", "no such recipe 'int-8'; did you mean 'int8'?"),
         ("--recipe", "mine.toml", "mine.toml: no such key 'quantise'; did you mean 'quantize'?"),
         ("--recipe", "gone.toml", "gone.toml: no such file"),
-        ("--recipe", "prune50-int8", "trains, which needs a Keras model"),
+        ("--recipe", "prune2x1", "prune2x1 means 2 zeros in every 1"),
         ("--metric", "acc", "no such metric 'acc'"),
         ("--metric", "top1", "the metric top1 needs 'labels'"),
         ("--metric", "gone:f", "--metric gone:f: ModuleNotFoundError"),
