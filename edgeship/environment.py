@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeship import digest, installer, resources, scratch, store, toml_file
@@ -29,14 +29,14 @@ _FITS = "import sys, sysconfig; v = sys.version_info; print(sys.implementation.n
 class Environment(toml_file.Record):
     """What an environment is for: its packages, the versions of Python that do (the preferred first), what it must import.
 
-    `also` names further pins, fetched only where it does not start without them.
+    `one_of` names further pins, of which the first are taken that can be fetched: builds of one package, the best first.
     """
 
     summary: str
     packages: tuple[str, ...]
     python: tuple[str, ...]
     imports: tuple[str, ...]
-    also: str | None = None
+    one_of: tuple[str, ...] = ()
 
 
 def names() -> tuple[str, ...]:
@@ -50,9 +50,8 @@ def read(name: str) -> Environment:
 
 
 def pins(name: str) -> tuple[Path, ...]:
-    """Return its requirements files: what is always there, and what is fetched where it does not start without."""
-    also = read(name).also
-    return tuple(resources.data("requirements") / file for file in (f"{name}.txt", also) if file)
+    """Return its requirements files: what is always there, then those of which one is taken."""
+    return tuple(resources.data("requirements") / file for file in (f"{name}.txt", *read(name).one_of))
 
 
 def versions(name: str) -> dict[str, str]:
@@ -125,13 +124,12 @@ def _made(name: str, place: Path, log: Path, on_progress: OnProgress) -> Path:
         base = _interpreter(name, wanted, uv, log, on_progress)
         line = (uv, "venv", "--quiet", "--relocatable", "--no-project", "--python", base, tree)
         call(*line, timeout_s=MAKE_TIMEOUT_S, log=log, folder=work)
-        for file in pins(name):
-            count = sum("==" in line for line in file.read_text().splitlines())
-            on_progress(Progress(name, 2, _STEPS, f"fetching {count} packages: {wanted.summary}"))
-            _fill(name, uv, tree, work, log, file)
-            on_progress(Progress(name, 3, _STEPS, "starting it once"))
-            if _starts(name, wanted, _python(tree), log, last=file == pins(name)[-1]):
-                break
+        always, *choice = pins(name)
+        _fill(name, uv, tree, work, log, [always], on_progress)
+        if choice:
+            _fill(name, uv, tree, work, log, choice, on_progress)
+        on_progress(Progress(name, 3, _STEPS, "starting it once"))
+        _start(name, wanted, _python(tree), log)
         if place.exists():  # its interpreter was removed since
             place.rename(work / "before")
         tree.rename(place)
@@ -139,14 +137,20 @@ def _made(name: str, place: Path, log: Path, on_progress: OnProgress) -> Path:
     return _python(place)
 
 
-def _fill(name: str, uv: str, tree: Path, work: Path, log: Path, file: Path) -> None:
-    done = call(
-        uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode", "--python",
-        _python(tree), "-r", file, timeout_s=MAKE_TIMEOUT_S, log=log, check=False, folder=work,
-        environment=installer.folders_of_wheels(),
-    )  # fmt: skip
-    if done.exit_code == 0:
-        return
+def _fill(
+    name: str, uv: str, tree: Path, work: Path, log: Path, choice: Sequence[Path], on_progress: OnProgress
+) -> None:
+    """Install what the first of some requirements files pins, or, where that cannot be fetched, the next."""
+    for file in choice:
+        count = sum("==" in line for line in file.read_text().splitlines())
+        on_progress(Progress(name, 2, _STEPS, f"fetching {count} packages: {read(name).summary}"))
+        done = call(
+            uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode", "--python",
+            _python(tree), "-r", file, timeout_s=MAKE_TIMEOUT_S, log=log, check=False, folder=work,
+            environment=installer.folders_of_wheels(),
+        )  # fmt: skip
+        if done.exit_code == 0:
+            return
     complaint = installer.complaint(done)
     if "No space left" in done.errors or "quota" in done.errors:
         raise StageFailed(
@@ -161,17 +165,16 @@ def _fill(name: str, uv: str, tree: Path, work: Path, log: Path, file: Path) -> 
     )
 
 
-def _starts(name: str, wanted: Environment, python: Path, log: Path, *, last: bool) -> bool:
-    """Import what it is for, and say whether that went well.
+def _start(name: str, wanted: Environment, python: Path, log: Path) -> None:
+    """Import what it is for.
 
     Raises:
-        StageFailed: it does not start with the `last` of its pins; the text ends with the log's path.
+        StageFailed: it does not start; the text ends with the log's path.
     """
     line = f"import {', '.join(wanted.imports)}"
     done = call(python, "-I", "-c", line, timeout_s=MAKE_TIMEOUT_S, log=log, check=False)
-    if done.exit_code != 0 and last:
+    if done.exit_code != 0:
         raise StageFailed(f"{name} does not start on this machine: {done.complaint}; full log: {log}", log=log)
-    return done.exit_code == 0
 
 
 def _interpreter(name: str, wanted: Environment, uv: str, log: Path, on_progress: OnProgress) -> Path:
