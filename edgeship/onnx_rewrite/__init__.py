@@ -36,6 +36,8 @@ class Rewrite(Protocol):
 # The plugs need the names above, so they are imported below them.
 from edgeship.onnx_rewrite import (  # noqa: E402
     conditional,
+    dense,
+    gelu,
     grouped_convolution,
     gru,
     identity,
@@ -48,6 +50,8 @@ from edgeship.onnx_rewrite import (  # noqa: E402
 
 REWRITES: dict[str, Rewrite] = {
     "conditional": conditional,
+    "dense": dense,
+    "gelu": gelu,
     "grouped_convolution": grouped_convolution,
     "gru": gru,
     "identity": identity,
@@ -59,17 +63,18 @@ REWRITES: dict[str, Rewrite] = {
 }
 
 
-def rewritten(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def rewritten(model: onnx.ModelProto, *, strict: bool = False) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return a model of the same meaning that the converter does rightly, and what was changed, in words.
 
     Args:
         model: its input shapes are fixed; weights are inside. It is left as it is.
+        strict: also refuse nodes that do not fit the shapes of their inputs.
 
     Raises:
         BadInput: an operation that cannot be converted; the message names operation and layer, not the file.
     """
     by_operation = {operation: rewrite for rewrite in REWRITES.values() for operation in rewrite.OPERATIONS}
-    draft = Draft(model)
+    draft = Draft(model, strict=strict)
     changed: Counter[tuple[str, str]] = Counter()
     outputs = {value.name for value in model.graph.output}
     pending = deque((node, True) for node in model.graph.node)

@@ -4,47 +4,57 @@ from __future__ import annotations
 
 import onnx
 
-from edgeship.onnx_rewrite.draft import Draft, attribute, refusal, replace_names
+from edgeship.onnx_rewrite.draft import DoesNotFit, Draft, attribute, dims_of, refusal, replace_names
 
 OPERATIONS: tuple[str, ...] = ("If",)
-NOTE = "the branch that is taken stands in its place"
+NOTE = "inlined: the branch that is taken, or both and a choice where only the run tells"
 
 
 def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
-    """Inline one branch for a constant condition, else both with a Where for each output.
+    """Inline one branch where the condition is constant or the other does not fit; else both, and a Where for each output.
 
     Raises:
-        BadInput: the condition is known only at run time, and the branches give different shapes.
+        BadInput: the condition is known only at run time, and the branches give different shapes, or none fits.
     """
     condition = draft.constant(node.input[0])
     branches = {True: attribute(node, "then_branch"), False: attribute(node, "else_branch")}
-    if condition is not None:
-        made = _inline(draft, branches[bool(condition.reshape(-1)[0])])
-        for name, value in zip(node.output, made, strict=True):
+    taken = _only_fitting(draft, node, branches) if condition is None else bool(condition.reshape(-1)[0])
+    if taken is not None:
+        for name, value in zip(node.output, _inline(draft, branches[taken]), strict=True):
             draft.add("Identity", value, output=name)
         return True
-    taken, other = (_shapes(branches[choice]) for choice in (True, False))
-    if taken != other and None not in (taken, other):
-        raise refusal(
-            node, f"its branches give different shapes ({taken} and {other}), by a condition known only at run time"
-        )
     both = [_inline(draft, branches[choice]) for choice in (True, False)]
     for name, value, instead in zip(node.output, *both, strict=True):
         draft.add("Where", node.input[0], value, instead, output=name)
     return True
 
 
-def _shapes(branch: onnx.GraphProto) -> list[tuple[int, ...]] | None:
-    """Return the shapes that a branch declares for its outputs, or None when it does not say."""
-    found = []
-    for value in branch.output:
-        if not value.type.tensor_type.HasField("shape"):
-            return None
-        dims = value.type.tensor_type.shape.dim
-        if not all(dim.HasField("dim_value") for dim in dims):
-            return None
-        found.append(tuple(dim.dim_value for dim in dims))
-    return found
+def _only_fitting(draft: Draft, node: onnx.NodeProto, branches: dict[bool, onnx.GraphProto]) -> bool | None:
+    """Return which branch is the only one that can run with the shapes at hand, or None when both can.
+
+    Raises:
+        BadInput: neither can, or both can and give different shapes.
+    """
+    from edgeship.onnx_rewrite import rewritten
+
+    shapes, fault = {}, None
+    for choice, branch in branches.items():
+        try:
+            made, _notes = rewritten(draft.alone(branch), strict=True)
+        except DoesNotFit as found:
+            fault = found
+            continue
+        shapes[choice] = [dims_of(value.type) for value in made.graph.output]
+    if not shapes and fault is not None:
+        raise fault
+    if len(shapes) == 1:
+        return next(iter(shapes))
+    for taken, other in zip(shapes[True], shapes[False], strict=True):
+        if taken != other or taken is None:
+            raise refusal(
+                node, f"its branches give different shapes ({taken} and {other}), by a condition known only at run time"
+            )
+    return None
 
 
 def _inline(draft: Draft, branch: onnx.GraphProto) -> list[str]:

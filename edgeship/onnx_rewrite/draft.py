@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,13 +19,18 @@ _REDUCTION_AXES_INPUT_SINCE = {"ReduceSum": 13}  # the others since 18
 _OPTIONAL = ""  # how a node's list says that an input is not there
 
 
+class DoesNotFit(BadInput):
+    """A node cannot run with the shapes of its inputs: a branch that is never taken has some."""
+
+
 class Draft:
     """A graph walked once from inputs to outputs; every node is kept, dropped, or replaced by smaller ones.
 
     Shapes, dtypes and constants are known for every value that the walk has passed.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, strict: bool = False) -> None:
+        self._strict = strict
         self.opset = opset_of(model)
         self.kept: list[onnx.NodeProto] = []
         self._opsets = list(model.opset_import)
@@ -38,6 +44,7 @@ class Draft:
         self._aliases: dict[str, str] = {}
         self._producers: dict[str, onnx.NodeProto] = {}
         self._taken: set[str] = _all_names(model.graph)
+        self._uses = Counter(name for node in model.graph.node for name in names_used(node))
         for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
             self._types[value.name] = value.type
         for tensor in model.graph.initializer:
@@ -50,7 +57,7 @@ class Draft:
         if value in self._constants:
             return tuple(self._constants[value].dims)
         kind = self._types.get(value)
-        return None if kind is None else _dims(kind)
+        return None if kind is None else dims_of(kind)
 
     def fixed_shape(self, node: onnx.NodeProto, value: str) -> tuple[int, ...]:
         """Return the shape of a node's input.
@@ -105,7 +112,11 @@ class Draft:
     def made_shape(self, node: onnx.NodeProto) -> tuple[int, ...] | None:
         """Return the shape of a node's first output before it is kept, or None when not all of it is fixed."""
         kind = self._inferred(node).get(node.output[0])
-        return None if kind is None else _dims(kind)
+        return None if kind is None else dims_of(kind)
+
+    def uses(self, value: str) -> int:
+        """Return how often the source's graph reads a value, the graph's own outputs counted in."""
+        return self._uses[value] + (value in self._outputs)
 
     def is_output(self, value: str) -> bool:
         """Say whether the value is one of the model's own outputs."""
@@ -163,6 +174,18 @@ class Draft:
             "Slice", value, self.const([start]), self.const([end]), self.const([axis]), self.const([1]), output=output
         )
 
+    def split(self, value: str, axis: int, lengths: Sequence[int]) -> list[str]:
+        """Append a Split of one axis into parts of these lengths."""
+        if len(lengths) == 1:
+            return [value]
+        made = [self.name("Split_output") for _length in lengths]
+        if self.opset < 13:
+            node = helper.make_node("Split", [value], made, name=made[0], axis=axis, split=list(lengths))
+        else:
+            node = helper.make_node("Split", [value, self.const(list(lengths))], made, name=made[0], axis=axis)
+        self._fresh.append(node)
+        return made
+
     def reduce(self, operation: str, value: str, axes: Sequence[int], output: str | None = None) -> str:
         """Append a reduction that keeps the axes as ones; `operation` is such as "ReduceMean"."""
         if self.opset < _REDUCTION_AXES_INPUT_SINCE.get(operation, 18):
@@ -186,6 +209,7 @@ class Draft:
     def rename(self, value: str, known: str) -> None:
         """Let every later use of `value` mean `known`."""
         self._aliases[value] = self._aliases.get(known, known)
+        self._uses[self._aliases[value]] += self._uses[value]
 
     def current(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """Return a copy of a node with the inputs' present names, also inside its branches and bodies."""
@@ -227,9 +251,29 @@ class Draft:
                 opset_imports=self._opsets,
                 ir_version=self._ir_version,
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError):
+        except onnx.shape_inference.InferenceError as fault:
+            if self._strict:
+                raise DoesNotFit(refusal(node, f"it does not fit its inputs: {fault}").message) from fault
+            return {}
+        except (RuntimeError, ValueError, TypeError):  # an input's type is not known
             return {}
         return found
+
+    def alone(self, branch: onnx.GraphProto) -> onnx.ModelProto:
+        """Return a branch as a model of its own; what it captures becomes its inputs and constants."""
+        shell = onnx.NodeProto(op_type="If")
+        shell.attribute.append(onnx.AttributeProto(name="branch", type=onnx.AttributeProto.GRAPH, g=branch))
+        captured = sorted(names_used(shell))
+        model = onnx.ModelProto(ir_version=self._ir_version)
+        model.opset_import.extend(self._opsets)
+        model.graph.CopyFrom(branch)
+        model.graph.initializer.extend(self._constants[name] for name in captured if name in self._constants)
+        model.graph.input.extend(
+            onnx.ValueInfoProto(name=name, type=self._types[name])
+            for name in captured
+            if name not in self._constants and name in self._types
+        )
+        return model
 
     def finished(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return the model with the graph as it is now: only what its outputs need, with all shapes that are known."""
@@ -244,7 +288,8 @@ class Draft:
         result.graph.name = model.graph.name
         result.graph.input.extend(model.graph.input)
         result.graph.output.extend(
-            onnx.ValueInfoProto(name=value.name, type=self._types[value.name]) for value in model.graph.output
+            onnx.ValueInfoProto(name=value.name, type=self._types.get(value.name, value.type))
+            for value in model.graph.output
         )
         result.graph.node.extend(reversed(nodes))
         result.graph.initializer.extend(tensor for name, tensor in self._constants.items() if name in needed)
@@ -254,7 +299,8 @@ class Draft:
         return result
 
 
-def _dims(kind: onnx.TypeProto) -> tuple[int, ...] | None:
+def dims_of(kind: onnx.TypeProto) -> tuple[int, ...] | None:
+    """Return a tensor type's shape, or None when not all of it is fixed."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     dims = kind.tensor_type.shape.dim

@@ -15,7 +15,6 @@ from edgeship.onnx_rewrite.recurrence import (
     State,
     activate,
     clipped,
-    gate,
     read,
     times_recurrent,
     unroll,
@@ -23,7 +22,6 @@ from edgeship.onnx_rewrite.recurrence import (
 
 OPERATIONS: tuple[str, ...] = ("GRU",)
 NOTE = "unrolled over its steps"
-_UPDATE, _RESET, _HIDDEN = range(3)  # ONNX's order of the gates
 
 
 def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
@@ -38,24 +36,24 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
 
 
 def _step(draft: Draft, layer: Recurrence, direction: Direction, projected: str, state: State | None) -> State:
-    """Add one step: next = candidate + update * (previous - candidate)."""
+    """Add one step: next = candidate + update * (previous - candidate); ONNX's order is update, reset, candidate."""
     size = layer.hidden
     weights, bias = direction.recurrent, direction.bias[3 * size :]
     for_gates, for_candidate = direction.activations
     zero = np.zeros((layer.batch, size), layer.dtype)
     previous = draft.const(zero) if state is None else state[0]
-    candidate_input = gate(draft, projected, _HIDDEN, size)
+    gates, candidate_input = draft.split(projected, 1, [2 * size, size])
     reset_after = bool(attribute(layer.node, "linear_before_reset", 0))
+    recurrent = ""
     if reset_after:
-        product = times_recurrent(draft, weights, bias, previous)
-        gates = draft.add("Add", draft.slice(projected, 1, 0, 2 * size), draft.slice(product, 1, 0, 2 * size))
+        both = times_recurrent(draft, weights, bias, previous)
+        product, recurrent = draft.split(both, 1, [2 * size, size])
     else:
         product = times_recurrent(draft, weights[: 2 * size], bias[: 2 * size], previous)
-        gates = draft.add("Add", draft.slice(projected, 1, 0, 2 * size), product)
-    opened = activate(draft, layer, for_gates, clipped(draft, layer, gates))
-    update, reset = gate(draft, opened, _UPDATE, size), gate(draft, opened, _RESET, size)
+    opened = activate(draft, layer, for_gates, clipped(draft, layer, draft.add("Add", gates, product)))
+    update, reset = draft.split(opened, 1, [size, size])
     if reset_after:
-        recurrent = draft.add("Mul", reset, gate(draft, product, _HIDDEN, size))
+        recurrent = draft.add("Mul", reset, recurrent)
     else:
         recurrent = times_recurrent(draft, weights[2 * size :], bias[2 * size :], draft.add("Mul", reset, previous))
     candidate = draft.add("Add", candidate_input, recurrent)

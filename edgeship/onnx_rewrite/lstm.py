@@ -14,7 +14,6 @@ from edgeship.onnx_rewrite.recurrence import (
     State,
     activate,
     clipped,
-    gate,
     read,
     times_recurrent,
     unroll,
@@ -22,7 +21,6 @@ from edgeship.onnx_rewrite.recurrence import (
 
 OPERATIONS: tuple[str, ...] = ("LSTM",)
 NOTE = "unrolled over its steps"
-_INPUT, _OUTPUT, _FORGET, _CELL = range(4)  # ONNX's order of the gates
 
 
 def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
@@ -37,7 +35,7 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
 
 
 def _step(draft: Draft, layer: Recurrence, direction: Direction, projected: str, state: State | None) -> State:
-    """Add one step; states are (hidden, cell)."""
+    """Add one step; states are (hidden, cell), and ONNX's order of the gates is input, output, forget, candidate."""
     hidden = layer.hidden
     recurrent_bias = direction.bias[4 * hidden :]
     if state is None:
@@ -47,23 +45,29 @@ def _step(draft: Draft, layer: Recurrence, direction: Direction, projected: str,
         gates = draft.add("Add", projected, times_recurrent(draft, direction.recurrent, recurrent_bias, state[0]))
         cell = state[1]
     for_gates, for_cell, for_output = direction.activations
-
-    def opened(number: int, look: str | None) -> str:
-        value = gate(draft, gates, number, hidden)
-        if look is not None and direction.peepholes is not None:
-            order = (_INPUT, _OUTPUT, _FORGET).index(number)
-            peephole = direction.peepholes[order * hidden : (order + 1) * hidden]
-            value = draft.add("Add", value, draft.add("Mul", look, draft.const(peephole)))
-        return activate(draft, layer, for_gates, clipped(draft, layer, value))
-
-    entering = opened(_INPUT, cell)
-    candidate = activate(draft, layer, for_cell, clipped(draft, layer, gate(draft, gates, _CELL, hidden)))
+    together, before = draft.split(gates, 1, [3 * hidden, hidden])
+    candidate = activate(draft, layer, for_cell, clipped(draft, layer, before))
+    if direction.peepholes is None:
+        opened = activate(draft, layer, for_gates, clipped(draft, layer, together))
+        entering, leaving, kept = draft.split(opened, 1, [hidden] * 3)
+    else:
+        entering, leaving, kept = draft.split(together, 1, [hidden] * 3)
+        entering, kept = (_looking(draft, layer, direction, which, cell) for which in ((0, entering), (2, kept)))
     fresh = draft.add("Mul", entering, candidate)
     if cell is not None:
         if attribute(layer.node, "input_forget", 0):
             kept = draft.add("Sub", draft.scalar(1.0, layer.dtype), entering)
-        else:
-            kept = opened(_FORGET, cell)
         fresh = draft.add("Add", draft.add("Mul", kept, cell), fresh)
-    leaving = opened(_OUTPUT, fresh)
+    if direction.peepholes is not None:
+        leaving = _looking(draft, layer, direction, (1, leaving), fresh)
     return draft.add("Mul", leaving, activate(draft, layer, for_output, fresh)), fresh
+
+
+def _looking(draft: Draft, layer: Recurrence, direction: Direction, which: tuple[int, str], cell: str | None) -> str:
+    """Add one gate that looks at the cell through its peephole; without a cell yet it sees zero."""
+    assert direction.peepholes is not None
+    number, value = which
+    if cell is not None:
+        peephole = direction.peepholes[number * layer.hidden : (number + 1) * layer.hidden]
+        value = draft.add("Add", value, draft.add("Mul", cell, draft.const(peephole)))
+    return activate(draft, layer, direction.activations[0], clipped(draft, layer, value))

@@ -128,11 +128,9 @@ def unroll(draft: Draft, layer: Recurrence, step: Step, states: Sequence[int]) -
         projected = _projected(draft, layer, direction, flat)
         state = _initial(draft, layer, number, states)
         outputs = {}
+        moments = draft.split(projected, 0, [layer.batch] * layer.steps)
         for moment in sorted(range(layer.steps), reverse=direction.backwards):
-            now = projected
-            if layer.steps > 1:
-                now = draft.slice(projected, 0, moment * layer.batch, (moment + 1) * layer.batch)
-            state = step(draft, layer, direction, now, state)
+            state = step(draft, layer, direction, moments[moment], state)
             outputs[moment] = state[0]
         every.append([outputs[moment] for moment in range(layer.steps)])
         assert state is not None
@@ -146,11 +144,6 @@ def unroll(draft: Draft, layer: Recurrence, step: Step, states: Sequence[int]) -
 def times_recurrent(draft: Draft, weights: Array, bias: Array, state: str) -> str:
     """Add state · weightsᵀ + bias, a fully connected layer: [batch, hidden] → [batch, rows of weights]."""
     return draft.add("Gemm", state, draft.const(weights), draft.const(bias), transB=1)
-
-
-def gate(draft: Draft, value: str, number: int, hidden: int) -> str:
-    """Add the slice of one gate: [batch, gates * hidden] → [batch, hidden]."""
-    return draft.slice(value, 1, number * hidden, (number + 1) * hidden)
 
 
 def activate(draft: Draft, layer: Recurrence, which: tuple[str, float | None, float | None], value: str) -> str:

@@ -102,11 +102,12 @@ def _by_sizes(node: onnx.NodeProto, before: list[int], sizes: Array) -> tuple[li
 
 
 def _changes(axis: Axis, way: Way) -> bool:
-    if axis.before != axis.after or outside(axis, way).any():
-        return True
-    if way.mode == "nearest":
+    """Say whether an axis is touched; onnxruntime copies one whose scale is 1, whatever the coordinates say."""
+    if axis.scale == 1 and axis.after == axis.before:
+        return False
+    if way.mode == "nearest" and axis.after == axis.before and not outside(axis, way).any():
         return bool(np.any(nearest(axis, way) != np.arange(axis.before)))
-    return axis.scale != 1 or way.coordinates in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
+    return True
 
 
 def _tflite_way(axes: dict[int, Axis], way: Way, rank: int) -> Way | None:
@@ -141,11 +142,12 @@ def _is_plain(draft: Draft, node: onnx.NodeProto, plain: Way) -> bool:
 def _add_plain(draft: Draft, node: onnx.NodeProto, plain: Way, shape: tuple[int, ...], axes: dict[int, Axis]) -> None:
     after = [axes[number].after if number in axes else length for number, length in enumerate(shape)]
     more: dict[str, Any] = {"nearest_mode": plain.nearest} if plain.mode == "nearest" else {}
+    empty = draft.const(np.zeros(0, np.float32)) if draft.opset < 13 else ""  # optional only since then
     draft.add(
         "Resize",
         node.input[0],
-        "",
-        "",
+        empty,
+        empty,
         draft.const(after),
         output=node.output[0],
         mode=plain.mode,

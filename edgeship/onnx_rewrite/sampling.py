@@ -88,8 +88,6 @@ def nearest(axis: Axis, way: Way) -> npt.NDArray[np.int64]:
         KeyError: a way of rounding that ONNX does not know.
     """
     where = positions(axis, way.coordinates)
-    if axis.scale == 1 and axis.after == axis.before and way.coordinates != "tf_crop_and_resize":
-        where = np.arange(axis.after, dtype=np.float32)
     rounded = {
         "floor": np.floor(where),
         "ceil": np.ceil(where),
