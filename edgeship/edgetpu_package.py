@@ -24,13 +24,16 @@ def read(operator: int, options: memoryview | None) -> Package:
     """Return what a custom operation's options hold; of what cannot be read, only its size."""
     content = bytes(options or b"")
     try:
-        packages = list(_packages(content))
-        heads = [_Table(package) for package in packages]
-        executables = tuple(_executable(content) for head in heads for content in _executables(head))
+        return _read(operator, content)
     except _DAMAGE:
-        heads, executables = [], ()
-    if not executables:
         return Package(operator, len(content), None, None, (), None, None)
+
+
+def _read(operator: int, content: bytes) -> Package:
+    heads = [_Table(package) for package in _packages(content)]
+    executables = tuple(_executable(program) for head in heads for program in _executables(head))
+    if not executables:
+        raise ValueError("a package without a program")
     return Package(
         operator=operator,
         size_bytes=len(content),
