@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeship import (
     __version__,
+    compiled,
     conditions,
     devices,
     golden,
@@ -180,7 +181,7 @@ def run(
     chosen = runtime_of(device, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, device, chosen, home=given.home, log=given.log, on_progress=on_progress)
-    refuse_wrong(given.deliverable, chosen.name, ready, board)
+    refuse_wrong(given.deliverable, kind, chosen.name, ready, board)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
     wanted = _wanted(given, board, kind, counted=_counted(connection))
     feed = given.golden if given.data is None else joined(given.golden, given.data)
@@ -220,28 +221,55 @@ def _counted(connection: Connection) -> bool:
 
 
 def runtime_of(device: Device, kind: Target) -> target.Runtime:
-    """Return the runtime to use: benchmark_model where the entry names a binary, else the target's first."""
-    if device.benchmark_model:
-        return next((one for one in kind.runtimes if one.name == "benchmark_model"), _benchmark_model())
-    return kind.runtimes[0]
+    """Return the runtime to use: benchmark_model where the entry names a binary, else the target's first.
+
+    A binary of the user's loads the library that the target's own runtime loads.
+    """
+    if not device.benchmark_model:
+        return kind.runtimes[0]
+    named = next((one for one in kind.runtimes if one.name == "benchmark_model"), None)
+    change = {"name": "benchmark_model", "version": None, "source": "named by the device's own entry"}
+    if kind.runtimes[0].delegate_library:
+        return named or kind.runtimes[0].model_copy(update=change)
+    return named or target.Runtime.model_validate(change)
 
 
-def _benchmark_model() -> target.Runtime:
-    return target.Runtime(name="benchmark_model", version=None, source="named by the device's own entry")
-
-
-def refuse_wrong(deliverable: Deliverable, chosen: str, ready: Any, board: Session) -> None:
+def refuse_wrong(deliverable: Deliverable, kind: Target, chosen: str, ready: Any, board: Session) -> None:
     """Refuse an artifact that the board's runtime would run wrongly.
 
     Raises:
         BadInput: with the operation and the reason.
     """
     runtime = getattr(ready, "name", chosen)
+    delegated = _delegated(deliverable, kind, board)
     refusal = runtime_support.refusal(
-        deliverable.graph, runtime=runtime, version=ready.version, architecture=board.board.userland
+        deliverable.compiled or deliverable.graph,
+        runtime=runtime,
+        version=ready.version,
+        architecture=board.board.userland,
+        delegated=delegated,
     )
     if refusal is not None:
         raise BadInput(f"{deliverable.path}: {board.name}: {refusal.reason}", hint=refusal.hint)
+
+
+def _delegated(deliverable: Deliverable, kind: Target, board: Session) -> tuple[str, ...]:
+    """Return the custom operations that the target's chip takes.
+
+    Raises:
+        BadInput: the file is compiled for a chip that the target has not, or for a newer runtime than it has.
+    """
+    if deliverable.compiled is None:
+        return ()
+    chip = next((one for one in kind.runtimes if one.delegate_library), None)
+    if chip is None:
+        text = f"{deliverable.path}: {board.name}: is compiled for the Edge TPU, which a {kind.name} does not have"
+        raise BadInput(text, hint=f"bench {deliverable.runnable}: the same model for any TFLite runtime")
+    needs = compiled.described(deliverable.compiled, deliverable.path).min_runtime
+    if needs is not None and chip.delegate_runtime is not None and needs > chip.delegate_runtime:
+        text = f"is compiled for Edge TPU runtime {needs}, and {kind.name} has runtime {chip.delegate_runtime}"
+        raise BadInput(f"{deliverable.path}: {board.name}: {text}", hint=f"build it again with --target {kind.name}")
+    return (compiled.CUSTOM_OPERATION,)
 
 
 def joined(first: Feed, second: Feed) -> Feed:
@@ -328,7 +356,7 @@ def golden_check(
     checked = golden.check(expected, got, specs)
     if checked.passed or runtime != "tflite-runtime":
         return checked
-    return golden.check(host.plain_outputs(deliverable.path, feed, log=log), got, specs)
+    return golden.check(host.plain_outputs(deliverable.runnable, feed, log=log), got, specs)
 
 
 def _governor(board: Session) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assign
     data = None if given is None else examples.matched(given, subject.graph.interface.inputs, how)
     feed = None if data is None else deliverable.feed(data, subject.graph, how)
     both = golden if feed is None else attempt.joined(golden, feed)
-    outputs = host.outputs(subject.path, both, log=log)
+    outputs = host.outputs(subject.runnable, both, log=log)
     judge = None if data is None else _judge(order.metric, data, outputs, subject)
     return Assignment(
         deliverable=subject,

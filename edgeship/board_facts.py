@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgeship.measurement import Board
+from edgeship.measurement import Board, EdgeTpu
 
 _MIB_KIB = 1024
 
@@ -13,11 +13,16 @@ def read(lines: Iterable[str]) -> Board:
     """Return the board from the script's `key=value` lines; what they lack is None or empty, what is unknown is skipped."""
     found: dict[str, str] = {}
     packages: dict[str, str] = {}
+    chips: list[EdgeTpu] = []
     for line in lines:
         key, separator, value = line.partition("=")
         if not separator or not value.strip():
             continue
-        if key == "package":
+        if key == "edgetpu":
+            chips += _chip(value.split())
+        elif key == "libedgetpu":
+            found[key] = "" if value.strip() == "unknown" else value.strip()
+        elif key == "package":
             name, _, version = value.partition(" ")
             packages.setdefault(name, version)  # the first on Python's path is the one that is imported
         else:
@@ -44,7 +49,17 @@ def read(lines: Iterable[str]) -> Board:
         governor=found.get("governor"),
         clock_mhz=None if clock_khz is None else clock_khz / 1000,
         serial=found.get("serial"),
+        edgetpus=tuple(chips),
+        libedgetpu=found.get("libedgetpu"),
     )
+
+
+def _chip(words: list[str]) -> list[EdgeTpu]:
+    """Return the Edge TPU in `usb 18d1:9302 yes`: where it sits, what it is called, whether we may write to it."""
+    match words:
+        case ["usb" | "pcie" as attachment, name, "yes" | "no" as may]:
+            return [EdgeTpu(attachment, name, may == "yes")]
+    return []
 
 
 def _whole(found: Mapping[str, str], key: str) -> int | None:

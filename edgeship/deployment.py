@@ -8,13 +8,15 @@ whole version, the old one or the new one.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import attempt, benchmarking, deliverable, host, inventory, target
+from edgeship import attempt, benchmarking, compiled, deliverable, flatbuffer, host, inventory, target
+from edgeship.compilation import COMPILED
 from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, NothingToDo, VerdictNegative
@@ -87,9 +89,7 @@ def rollback(
             raise NothingToDo(f"{device}: {there.path}: {there.current} has no version before it")
         model = f"{there.path}.versions/{there.previous}/{ARTIFACT}"
         with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-            copy = Path(folder, ARTIFACT)
-            copy.write_bytes(board.fetch(model))
-            subject = deliverable.find(str(copy))
+            subject = _fetched(board, model, Path(folder), store)
             if not subject.sha256.startswith(there.previous.partition("-")[2]):
                 raise DeviceFault(
                     f"{device}: {model} is damaged: its sha256 is {subject.sha256}",
@@ -99,6 +99,27 @@ def rollback(
             checked = _checked(board, entry, kind, subject, model, store.log("deploy"), listener)
         _switch(board, there.path, there.previous)
     return Deployed(device, there.path, there.previous, subject.sha256, there.current, checked)
+
+
+def _fetched(board: Session, model: str, folder: Path, store: Store) -> Deliverable:
+    """Return a deployed model copied to this machine; beside a compiled one goes the file it was made from, out of the store.
+
+    Raises:
+        BadInput: that file is not in the store any more.
+    """
+    copy = folder / ARTIFACT
+    copy.write_bytes(board.fetch(model))
+    if compiled.is_compiled(flatbuffer.read(copy)):
+        copy = copy.rename(folder / COMPILED)
+        (folder / MANIFEST).write_bytes(board.fetch(f"{model.rpartition('/')[0]}/{MANIFEST}"))
+        sha = deliverable.uncompiled_sha(folder)
+        if sha is None or not store.intact(sha):
+            raise BadInput(
+                f"{board.name}: {model} is compiled for the Edge TPU, and the file it was compiled from is not in the store",
+                hint="build that model again, and deploy it",
+            )
+        shutil.copyfile(store.path(sha), folder / ARTIFACT)
+    return deliverable.find(str(copy))
 
 
 @contextmanager
@@ -118,9 +139,9 @@ def _checked(
     chosen = attempt.runtime_of(entry, kind)
     runtime = RUNTIMES[chosen.name]
     ready = runtime.ready(board, entry, chosen, home=home(), log=log, on_progress=listener.on_progress)
-    attempt.refuse_wrong(subject, chosen.name, ready, board)
+    attempt.refuse_wrong(subject, kind, chosen.name, ready, board)
     feed = benchmarking.feed_of(subject, benchmarking.GOLDEN_EXAMPLES)
-    expected = host.outputs(subject.path, feed, log=log)
+    expected = host.outputs(subject.runnable, feed, log=log)
     trial = Trial(model, _ONCE, feed, subject.outputs, profile=False, memory=False)
     measured = runtime.measure(board, ready, trial, on_progress=listener.on_progress)
     checked = attempt.golden_check(

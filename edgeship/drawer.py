@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from edgeship import attempt, digest, inventory, target, toml_file
+from edgeship import attempt, digest, edgetpu_delegate, inventory, target, toml_file
 from edgeship.device import Device
 from edgeship.devices import adb, ssh
 from edgeship.errors import BadInput, EdgeshipError, MissingTool, NothingToDo
@@ -150,6 +150,7 @@ def mismatches(board: Board, kind: Target, *, simulated: bool = False) -> tuple[
     if memory and board.memory_mib and board.memory_mib < 0.75 * memory:
         found.append(Mismatch("memory", f"{memory} MiB", f"{board.memory_mib} MiB"))
     found += _runtime_mismatches(board, kind)
+    found += _chip_mismatches(board, kind)
     return tuple(found)
 
 
@@ -165,6 +166,33 @@ def _runtime_mismatches(board: Board, kind: Target) -> list[Mismatch]:
     if there and wanted.version and there != wanted.version:
         return [Mismatch(f"runtime {wanted.name}", wanted.version, there)]
     return []
+
+
+def _chip_mismatches(board: Board, kind: Target) -> Iterator[Mismatch]:
+    """Name what keeps a target's Edge TPU from running models there: absent, not ours to open, or without its library."""
+    chip = kind.accelerator
+    if chip is None:
+        return
+    places = {"usb": "on USB (1a6e:089a, after its first use 18d1:9302)", "pcie": "on PCIe (/dev/apex_0)"}
+    mine = [one for one in board.edgetpus if one.attachment == chip.attachment]
+    if not mine:
+        others = ", ".join(f"one {places[one.attachment].partition(' (')[0]}" for one in board.edgetpus)
+        yield Mismatch("Edge TPU", places[chip.attachment], others or "none found")
+    elif not any(one.writable for one in mine):
+        group = {"usb": "plugdev", "pcie": "apex"}[chip.attachment]
+        yield Mismatch("Edge TPU", "one that this user may write to", f"{mine[0].name}, not allowed (group {group})")
+    wanted = next((one for one in kind.runtimes if one.delegate), None)
+    if wanted is None or wanted.delegate is None:
+        return
+    told = f"{wanted.delegate} {wanted.delegate_version or ''}".strip()
+    if board.libedgetpu is None:
+        yield Mismatch("library", told, "not installed")
+    elif (
+        board.libedgetpu
+        and wanted.delegate_version
+        and not edgetpu_delegate.same(board.libedgetpu, wanted.delegate_version)
+    ):
+        yield Mismatch("library", told, board.libedgetpu)
 
 
 def _notes(board: Board, kind: Target, found: tuple[Mismatch, ...]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,15 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class EdgeTpu:
+    """An Edge TPU that a board sees: on USB its vendor and product, on PCIe its node; `writable` by this user."""
+
+    attachment: Literal["usb", "pcie"]
+    name: str
+    writable: bool
+
+
+@dataclass(frozen=True)
 class Board:
     """What a board says of itself when asked; what it does not tell is None or empty."""
 
@@ -152,6 +161,8 @@ class Board:
     governor: str | None
     clock_mhz: float | None
     serial: str | None = None
+    edgetpus: tuple[EdgeTpu, ...] = ()
+    libedgetpu: str | None = None  # its package's version, "" for a file of no package
 
     @property
     def userland(self) -> str | None:

@@ -19,6 +19,27 @@ set -- $(df -Pk "$folder" 2>/dev/null | tail -n 1)
 say free_kib "$4"
 say governor "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null)"
 say clock_khz "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq 2>/dev/null)"
+# Edge TPUs: on USB 1a6e:089a until a program first opens it, 18d1:9302 from then on; on PCIe a node of the apex driver.
+for one in "${sys:-/sys}"/bus/usb/devices/*; do
+    [ -r "$one/idVendor" ] && [ -r "$one/idProduct" ] || continue
+    read -r vendor < "$one/idVendor"; read -r product < "$one/idProduct"
+    case $vendor:$product in 1a6e:089a | 18d1:9302) ;; *) continue ;; esac
+    read -r bus < "$one/busnum"; read -r number < "$one/devnum"
+    node=$(printf '%s/bus/usb/%03d/%03d' "${dev:-/dev}" "$bus" "$number")
+    [ -w "$node" ] && may=yes || may=no
+    say edgetpu "usb $vendor:$product $may"
+done
+for one in "${sys:-/sys}"/class/apex/apex_*; do
+    [ -e "$one" ] || continue
+    [ -w "${dev:-/dev}/${one##*/}" ] && may=yes || may=no
+    say edgetpu "pcie ${one##*/} $may"
+done
+for one in "${usr:-/usr}"/lib/*/libedgetpu.so.1 "${usr:-/usr}"/lib/libedgetpu.so.1 "${usr:-/usr}"/local/lib/libedgetpu.so.1; do
+    [ -e "$one" ] || continue
+    set -- $(dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' libedgetpu1-std libedgetpu1-max 2>/dev/null | grep '^ii')
+    say libedgetpu "${2:-unknown}"
+    break
+done
 # Names of installed packages are read from their folders: importing anything would cost a second on a slow board.
 "$python" -c '
 import os, sys

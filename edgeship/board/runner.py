@@ -27,6 +27,7 @@ SHORT_NS = SECOND_NS // 10  # what is shorter is run once unrecorded after a loo
 KEPT = 1 << 16  # samples; of a longer run every second one is kept, then every fourth, …
 FEWEST = 8  # samples that a run past its `max_seconds` takes all the same
 STEADY, WINDOW = 0.02, 5
+WATCHED = "/devices/system/cpu/cpu[0-9]*/cpufreq", "/class/thermal/thermal_zone*", "/class/apex/apex_*"
 
 
 class Refused(Exception):
@@ -63,8 +64,9 @@ class Watch:
 
     def __init__(self, sys_root: str, proc_root: str, cpus: list[int]) -> None:
         self.proc, self.seen = proc_root, []  # type: str, list[dict[str, Any]]
-        paths = sys_root + "/devices/system/cpu/cpu[0-9]*/cpufreq", sys_root + "/class/thermal/thermal_zone*"
-        cores, self.zones = (sorted(glob.glob(path), key=lambda found: (len(found), found)) for path in paths)
+        lists = (glob.glob(sys_root + part) for part in WATCHED)
+        cores, zones, chips = (sorted(found, key=lambda path: (len(path), path)) for found in lists)
+        self.zones = zones + chips  # an Edge TPU on PCIe tells its temperature as a zone does, one on USB has none
         self.cores = [core for core in cores if not cpus or int(core.split("/cpu")[-2]) in cpus]
         self.throttle_files = glob.glob(sys_root + "/devices/platform/soc*/soc*:firmware/get_throttled")
         programs = [folder + "/vcgencmd" for folder in os.environ.get("PATH", os.defpath).split(":")]
@@ -126,10 +128,10 @@ def numbers(path: str) -> dict[str, int]:
     return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
-def load_runtime() -> tuple[Any, str, str | None]:
-    """Return the Interpreter class, the runtime's name and its version, or refuse with `missing-runtime`."""
+def load_runtime(first: str = "") -> tuple[Any, str, str | None]:
+    """Return the runtime's module, its name and its version, one called `first` first, or refuse with `missing-runtime`."""
     reasons = []
-    for name in ("ai_edge_litert", "tflite_runtime"):
+    for name in sorted(("ai_edge_litert", "tflite_runtime"), key=lambda name: name != first.replace("-", "_")):
         try:
             package = __import__(name + ".interpreter")
         except (ImportError, OSError, AttributeError, SystemError) as fault:  # also a numpy or a libc that does not fit
@@ -137,27 +139,30 @@ def load_runtime() -> tuple[Any, str, str | None]:
             continue
         found = glob.glob(package.__path__[0] + "-*.dist-info")
         version = getattr(package, "__version__", found[0].split("-")[-2] if len(found) == 1 else None)
-        return package.interpreter.Interpreter, name.replace("_", "-"), version
+        return package.interpreter, name.replace("_", "-"), version
     raise Refused("missing-runtime", "; ".join(reasons))
 
 
 class Model:
-    """A loaded model; `init_ns` covers making the interpreter and allocating its tensors."""
+    """A loaded model; `init_ns` covers opening the delegate, making the interpreter and allocating its tensors."""
 
-    def __init__(self, interpreter_class: Any, path: str, threads: int, batch: int) -> None:
+    def __init__(self, runtime: Any, request: dict[str, Any], batch: int) -> None:
+        path, self.asked = request["model"], request.get("delegate")
         if not os.path.isfile(path):
             raise Refused("bad-model", "no such file: " + path)
         began = clock()
         try:
-            self.interpreter = interpreter_class(model_path=path, num_threads=threads)
+            given = {"experimental_delegates": [runtime.load_delegate(**self.asked)]} if self.asked else {}
+            self.interpreter = runtime.Interpreter(model_path=path, num_threads=request["threads"], **given)
             self.inputs = self.interpreter.get_input_details()
             self.shapes = [tuple(map(int, entry["shape"])) for entry in self.inputs]  # of one example
             for entry, shape in zip(self.inputs, self.shapes):
                 if batch > 1:
                     self.interpreter.resize_tensor_input(entry["index"], (batch, *shape[1:]))
             self.interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as fault:
+        except (ValueError, RuntimeError, OSError) as fault:
             kind, where = ("failed", f"in batches of {batch}: ") if batch > 1 else ("bad-model", "")
+            kind = "delegate" if self.asked else kind
             raise Refused(kind, where + one_line(fault)) from None
         self.init_ns = clock() - began
         self.invoke: Callable[[], None] = self.interpreter.invoke
@@ -179,9 +184,12 @@ class Model:
             self.set([seeded(entry["shape"], np.dtype(entry["dtype"])) for entry in self.inputs])
 
     def delegate(self) -> str | None:
-        """Return the delegate that took operations: unasked, a runtime applies XNNPACK and no other."""
+        """Return the delegate that took operations: the one asked for, or XNNPACK, which a runtime applies unasked."""
         with contextlib.suppress(AttributeError, ValueError, RuntimeError):
-            if any(entry["op_name"] == "DELEGATE" for entry in self.interpreter._get_ops_details()):
+            names = [entry["op_name"] for entry in self.interpreter._get_ops_details()]
+            if self.asked and any(name.startswith(("edgetpu-custom-op", "EdgeTpu")) for name in names):
+                return str(self.asked["library"])
+            if "DELEGATE" in names:
                 return "XNNPACK"
         return None
 
@@ -236,11 +244,6 @@ class Record:
         """Return how long those kept took."""
         return self.all_lengths[: self.count].tolist()
 
-    @property
-    def spent_s(self) -> float:
-        """Return the seconds since the first began."""
-        return (clock() - self.starts[0]) / SECOND_NS
-
     def add(self) -> None:
         """Time inferences for a twentieth of a second, at least one, and do nothing else meanwhile."""
         if self.count == KEPT:
@@ -280,7 +283,7 @@ def repeat(
     """Time `runs` inferences and `least_s`, whichever is longer, until it is `ready`; after `most_s` 8 inferences do."""
     while True:
         record.add()
-        taken, spent_s = record.count * record.every, record.spent_s
+        taken, spent_s = record.count * record.every, (clock() - record.starts[0]) / SECOND_NS
         enough = taken >= runs and spent_s >= least_s and ready()
         if enough or (taken >= min(FEWEST, runs) and spent_s >= most_s):
             return
@@ -289,11 +292,11 @@ def repeat(
             record.invoke()
 
 
-def measure(request: dict[str, Any], interpreter_class: Any, voice: Voice) -> dict[str, Any]:
+def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, Any]:
     """Time the model, then run the feed when outputs are wanted and the batch is 1."""
     watch = Watch(request["sys"], request["proc"], request["cpus"])
     watch.look(0)
-    model = Model(interpreter_class, request["model"], request["threads"], request["batch"])
+    model = Model(runtime, request, request["batch"])
     model.set_for_timing(request["feed"])
     gc.disable()
     began = clock()
@@ -331,24 +334,18 @@ def write_outputs(model: Model, request: dict[str, Any], voice: Voice) -> dict[s
         for column, one in zip(columns, arrays):
             column[number] = one
         voice.progress("outputs", number + 1, count)
-    named: dict[str, Any] = {f"output:{number}": column for number, column in enumerate(columns)}
     with open(request["outputs"], "wb") as stream:  # to a name, numpy would add its own ending
-        np.savez(stream, **named)
+        np.savez(stream, **{f"output:{number}": column for number, column in enumerate(columns)})
     return {"examples": count}
 
 
-def outputs(request: dict[str, Any], interpreter_class: Any, voice: Voice) -> dict[str, Any]:
-    """Write the outputs and nothing else."""
-    return write_outputs(Model(interpreter_class, request["model"], request["threads"], 1), request, voice)
-
-
-def memory(request: dict[str, Any], interpreter_class: Any, voice: Voice) -> dict[str, Any]:
+def memory(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, Any]:
     """Return the MiB of this process at its peak, and before it held anything but Python, numpy and the runtime."""
     own = request.get("proc", "/proc") + "/self"
     with contextlib.suppress(OSError), open(own + "/clear_refs", "w") as stream:
         stream.write("5")  # VmHWM starts again from here: what imports took and gave back is no model's
     bare = numbers(own + "/status").get("VmHWM")
-    model = Model(interpreter_class, request["model"], request["threads"], request.get("batch", 1))
+    model = Model(runtime, request, request.get("batch", 1))
     for entry in model.inputs:
         model.interpreter.tensor(entry["index"])().fill(0)  # in place: arrays made for it would count as the model's
     for _ in range(3):
@@ -363,7 +360,10 @@ def memory(request: dict[str, Any], interpreter_class: Any, voice: Voice) -> dic
     return {**{key: None if size is None else size / 1024 for key, size in kib.items()}, "source": source}
 
 
-ACTIONS = {"measure": measure, "outputs": outputs, "memory": memory}
+ACTIONS: dict[str, Callable[[dict[str, Any], Any, Voice], dict[str, Any]]] = {
+    "measure": measure, "memory": memory,
+    "outputs": lambda request, runtime, voice: write_outputs(Model(runtime, request, 1), request, voice),
+}  # fmt: skip
 
 
 def one_line(fault: BaseException) -> str:
@@ -380,9 +380,9 @@ def main() -> None:
             os.sched_setaffinity(0, request["cpus"] or os.sched_getaffinity(0))
         except OSError as fault:
             raise Refused("failed", f"it cannot be held to the cores {request['cpus']}: {fault.strerror}") from None
-        interpreter_class, name, version = load_runtime()
+        runtime, name, version = load_runtime(request.get("runtime", ""))
         voice.say("runtime", name=name, version=version)
-        voice.say("result", **ACTIONS[request["action"]](request, interpreter_class, voice))
+        voice.say("result", **ACTIONS[request["action"]](request, runtime, voice))
         os._exit(0)  # tearing a runtime down takes a slow board long, and nothing is left to say
     except Refused as refusal:
         kind, message = refusal.args

@@ -84,6 +84,8 @@ def board_facts(board: Board) -> list[tuple[str, str]]:
         ("runtimes", ", ".join(f"{name} {version}" for name, version in board.runtimes.items())),
         ("governor", board.governor),
         ("clock", f"{board.clock_mhz:,.0f} MHz" if board.clock_mhz else None),
+        ("Edge TPU", ", ".join(f"{one.attachment} {one.name}" for one in board.edgetpus)),
+        ("libedgetpu", "of no package" if board.libedgetpu == "" else board.libedgetpu),
         ("serial", board.serial),
         ("machine id", board.machine_id),
         ("boot id", board.boot_id),

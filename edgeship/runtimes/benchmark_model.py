@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship import digest, target
+from edgeship import digest, edgetpu_delegate, target
 from edgeship.benchmark_tool import elf, operator_table, process_memory
 from edgeship.benchmark_tool import output as benchmark_output
 from edgeship.benchmark_tool import result as benchmark_result
 from edgeship.benchmark_tool.output import Output
 from edgeship.benchmark_tool.result import Timed
 from edgeship.device import Device
+from edgeship.edgetpu_delegate import Asked
 from edgeship.errors import BadInput, DeviceFault
 from edgeship.measurement import Board, Measured, Memory, Operator, Runtime, Trial
 from edgeship.progress import OnProgress, Progress
@@ -50,6 +51,7 @@ class Ready:
     version: str
     flags: tuple[str, ...]
     delegate: str
+    library: str | None = None
 
 
 def ready(
@@ -61,7 +63,8 @@ def ready(
         BadInput: the file, or its sha256, is not what the device's entry says, or it is for another machine.
         DeviceFault: `missing`: the entry names no binary, or the board cannot load this one.
     """
-    flags, delegate = _delegate(wanted.delegate)
+    library = edgetpu_delegate.asked(wanted)
+    flags, delegate = _delegate(wanted.delegate, library)
     path = _binary(device)
     with path.open("rb") as stream:
         program = elf.read(stream.read(elf.HEAD_BYTES))
@@ -79,7 +82,7 @@ def ready(
             fault="missing",
             hint="Android needs the android_ build of the tool, Linux the linux_ one",
         )
-    return Ready(f"sha256:{device.benchmark_model_sha256}", flags, delegate)
+    return Ready(f"sha256:{device.benchmark_model_sha256}", flags, delegate, library.library if library else None)
 
 
 def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProgress) -> Measured:
@@ -94,8 +97,10 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
     memory = job.memory() if trial.memory else None
     operators = job.operators(timed) if trial.profile else None
     doubts = [*_doubts(timed, ready, trial), *job.doubts]
+    words = benchmark_output.in_words(timed.said) or ""
+    words = words.replace("EXTERNAL", ready.library) if ready.library else words  # the tool calls any library so
     return Measured(
-        runtime=Runtime("benchmark_model", ready.version, benchmark_output.in_words(timed.said)),
+        runtime=Runtime("benchmark_model", ready.version, words or None),
         samples=timed.samples,
         before=None,
         during=(),
@@ -107,11 +112,13 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
     )
 
 
-def _delegate(name: str | None) -> tuple[tuple[str, ...], str]:
+def _delegate(name: str | None, library: Asked | None = None) -> tuple[tuple[str, ...], str]:
     """Return the flags for a target's delegate, and its label in the tool's output.
 
     XNNPACK is what every build applies by itself; asked for by flag, some refuse models that it takes only in part.
     """
+    if library is not None:
+        return library.flags(), "EXTERNAL"
     known = {
         None: ((), "XNNPACK"),
         "xnnpack": ((), "XNNPACK"),
@@ -345,7 +352,10 @@ class _Job:
         if "No space left" in done.complaint or "No space left" in done.text:
             return fault_of(self.session.name, replace(done, errors=b"No space left"))
         words = f"{self.session.name}: benchmark_model"
-        last = (done.text.strip().splitlines() or [done.complaint])[-1].strip()[:300]
+        lines = done.text.strip().splitlines() or [done.complaint]
+        last = lines[-1].strip()[:300]
+        if self.ready.library and (known := edgetpu_delegate.explained(*lines, f"exit {done.exit_code}")):
+            return DeviceFault(f"{words} failed: {last}: {known.meaning}", fault=known.fault, hint=known.move)
         if done.exit_code == 127 and "taskset" in done.text and TOOL not in last:
             return DeviceFault(f"{self.session.name}: the board has no `taskset`, which `cpus` needs", fault="missing")
         if done.exit_code in (126, 127):

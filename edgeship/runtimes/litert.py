@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship import feed_file, resources, target, wheels
+from edgeship import edgetpu_delegate, feed_file, resources, target, wheels
 from edgeship.device import Device
+from edgeship.edgetpu_delegate import Asked
 from edgeship.errors import DeviceFault, Fault
 from edgeship.measurement import Measured, Memory, Operator, Runtime, Samples, Snapshot, Trial
 from edgeship.progress import OnProgress, Progress
@@ -32,6 +33,7 @@ class Ready:
     """How the board's Python is started so that it finds the runtime, and what the runtime is.
 
     `tree` is where ours lies on the board, and `archive` what it was made from; both are None for the board's own.
+    `delegate` is the library that the target wants loaded.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Ready:
     programs: Mapping[str, str]
     tree: str | None = None
     archive: Path | None = None
+    delegate: Asked | None = None
 
 
 def ready(
@@ -49,7 +52,8 @@ def ready(
 
     Raises:
         MissingTool: this machine has neither uv nor pip.
-        DeviceFault: `missing`: the board has no Python, or none that a runtime exists for, or this machine has no network.
+        DeviceFault: `missing`: the board has no Python, or none that a runtime exists for, or this machine has no network;
+            `mismatch`: its runtime is known to crash with the target's delegate.
     """
     board = session.board
     if board.python is None:
@@ -59,10 +63,13 @@ def ready(
             hint="apt-get install -y python3 there, or name one with `python` in the device's entry",
         )
     here = {name: resources.board(name) for name in (RUNNER, PROFILER)}
-    for package in (wanted.name, *PACKAGES):
+    delegate = edgetpu_delegate.asked(wanted)
+    for package in (wanted.name,) if delegate else (wanted.name, *PACKAGES):
         if package in board.runtimes and "numpy" in board.runtimes:
+            version = board.runtimes[package]
+            _check_pair(session, wanted, package, version)
             programs = session.deliver_all(dict(here), on_progress=on_progress)
-            return Ready(package, board.runtimes[package], "", programs)
+            return Ready(package, version, "", programs, delegate=delegate)
     chosen = wheels.choose((wanted,), architecture=board.userland, python=board.python, libc=board.libc)
     if isinstance(chosen, Refusal):
         raise DeviceFault(f"{session.name}: {chosen.reason}", fault="missing", hint=chosen.hint)
@@ -75,7 +82,13 @@ def ready(
     packed = wheels.fetch(chosen, device=session.name, log=log, cache=home / "wheels", on_progress=on_progress)
     tree = session.unpack(packed.path, what=f"{chosen.package} {chosen.version}", on_progress=on_progress)
     programs = session.deliver_all(dict(here), on_progress=on_progress)
-    return Ready(chosen.package, chosen.version, f"PYTHONPATH={quote(tree)} ", programs, tree, packed.path)
+    return Ready(chosen.package, chosen.version, f"PYTHONPATH={quote(tree)} ", programs, tree, packed.path, delegate)
+
+
+def _check_pair(session: Session, wanted: target.Runtime, package: str, version: str) -> None:
+    refusal = edgetpu_delegate.pair_refusal(wanted, name=package, version=version, library=session.board.libedgetpu)
+    if refusal is not None:
+        raise DeviceFault(f"{session.name}: {refusal.reason}", fault="mismatch", hint=refusal.hint)
 
 
 def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProgress) -> Measured:
@@ -86,7 +99,10 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
     """
     wanted = trial.wanted
     feed = session.deliver(feed_file.as_bytes(trial.feed), what="the golden inputs", on_progress=on_progress)
-    common = {"model": trial.model, "threads": wanted.threads, "cpus": list(wanted.cpus), "batch": wanted.batch}
+    common: dict[str, Any] = {
+        "model": trial.model, "threads": wanted.threads, "cpus": list(wanted.cpus), "batch": wanted.batch,
+        "runtime": ready.name, "delegate": ready.delegate.request() if ready.delegate else None,
+    }  # fmt: skip
     outputs = f"{session.folder}/outputs.npz"
     apart = wanted.batch != 1  # outputs are compared one example at a time
     order = {
@@ -155,6 +171,10 @@ def _ask(
         error = events.get("error", {})
         fault = _FAULTS.get(str(error.get("kind")), "failed")
         said = error.get("message") or done.complaint or f"exit {done.exit_code}"
+        known = edgetpu_delegate.explained(f"exit {done.exit_code}" if not error else said) if ready.delegate else None
+        if known is not None:
+            text = f"{session.name}: the runner there failed: {said}: {known.meaning}"
+            raise DeviceFault(text, fault=known.fault, hint=known.move)
         raise DeviceFault(f"{session.name}: the runner there failed: {said}", fault=fault)
     runtime = events.get("runtime", {})
     name, version = runtime.get("name", ready.name), runtime.get("version", ready.version)
@@ -200,6 +220,8 @@ def _operators(
     """Return the operators' times, or None and why there are none: they are no reason to lose the rest."""
     if not profile:
         return None, None
+    if ready.delegate is not None:
+        return None, f"the profiler does not load {ready.delegate.library}, which runs its part as one operation"
     try:
         answer, _ = _ask(session, ready, PROFILER, order, SETUP_S, lambda step: None)
     except DeviceFault as fault:
