@@ -20,9 +20,9 @@ _OPTIONS = {
     "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions", "FULLY_CONNECTED": "FullyConnectedOptions", "MAXIMUM": "MaximumMinimumOptions",
     "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions", "MUL": "MulOptions", "PAD": "PadOptions",
-    "RESHAPE": "ReshapeOptions", "SLICE": "SliceOptions", "SPLIT": "SplitOptions",
+    "RESHAPE": "ReshapeOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "SLICE": "SliceOptions", "SPLIT": "SplitOptions",
     "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "SUM": "ReducerOptions",
-    "TRANSPOSE_CONV": "TransposeConvOptions",
+    "TRANSPOSE": "TransposeOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
 }  # fmt: skip
 _BARE = frozenset({"LOGISTIC", "RELU", "RELU6", "TANH"})
 
@@ -198,6 +198,18 @@ class GraphEditor:
         """Return the changed file, without tensors, constants and operation codes that nothing uses."""
         return self.part(self.operators, self.inputs, self.outputs)
 
+    def whole(self) -> bytes:
+        """Return the changed file with every tensor, used or not, so that all keep their index."""
+        import flatbuffers  # type: ignore[import-untyped]
+
+        self.graph.operators = self.operators
+        self.graph.inputs = [port.tensor for port in self.inputs]
+        self.graph.outputs = [port.tensor for port in self.outputs]
+        builder = flatbuffers.Builder(1 << 20)
+        model = _changed(self.model, signatureDefs=None)  # its inputs may be others by now
+        builder.Finish(model.Pack(builder), file_identifier=flatbuffer.IDENTIFIER)
+        return bytes(builder.Output())
+
     def part(
         self,
         operators: Sequence[Any],
@@ -207,7 +219,7 @@ class GraphEditor:
         without_metadata: Iterable[str] = (),
     ) -> bytes:
         """Return a file of some of the operations, with their tensors' names and quantization as they are here."""
-        import flatbuffers  # type: ignore[import-untyped]
+        import flatbuffers
 
         model = self.schema.ModelT()
         model.version, model.description = self.model.version, self.model.description

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeship import (
     advice,
+    chip_form,
     chip_path,
     complexity,
     flatbuffer,
@@ -23,6 +24,7 @@ from edgeship import (
 from edgeship import plan as plans
 from edgeship import recipe as recipes
 from edgeship import target as targets
+from edgeship.adaptation import Adapted
 from edgeship.artifact import Advice
 from edgeship.errors import BadInput
 from edgeship.flatbuffer import Graph
@@ -53,8 +55,9 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     plan = _left_as_it_is(plan, reference)
     metric = _metric(plan, reference, material)
     said = _tell_before(plan, imported, reference, material, heard)
-    trained, compressed, artifact = _compress(context, plan, imported, reference, material)
-    said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), trained, heard)
+    made = _compress(context, plan, imported, reference, material)
+    artifact = made.artifact
+    said += _tell_after(plan, reference, flatbuffer.read(store.path(artifact)), made, heard)
     chip = chip_path.compile_artifact(context, plan, artifact)
     said += chip.said
     feed = stages.Feeder(reference, material.preparation)
@@ -67,31 +70,51 @@ def walk(store: Store, plan: Plan, heard: Listener, folder: Path) -> BuildRecord
     said += _tell_judged(judged.facts, heard)
     shutil.copyfile(store.path(artifact), folder / ARTIFACT)
     built = record.Built(
-        imported, trained, compressed, judged, artifact, chip.compiled, chip.forecast, chip.gates, given, material, said
-    )
+        imported, made.trained, made.formed, made.quantized, judged, artifact,
+        chip.compiled, chip.forecast, chip.gates, given, material, said,
+    )  # fmt: skip
     return record.made(store, plan, built)
+
+
+@dataclass(frozen=True)
+class _Compressed:
+    """The results of the stages between the reference and the artifact, and the artifact."""
+
+    trained: Done[Trained] | None
+    formed: tuple[Done[Adapted], ...]
+    quantized: Done[Any] | None
+    artifact: str
 
 
 def _compress(
     context: Context, plan: Plan, imported: Done[ImportFacts], reference: Graph, material: Material
-) -> tuple[Done[Trained] | None, Done[Any] | None, str]:
-    """Run the training passes and the quantization that the recipe names; return their results and the artifact."""
-    source, trained = imported.files[REFERENCE], None
-    if quantized.left_alone(reference, plan.recipe):
-        return None, None, source
+) -> _Compressed:
+    """Run the training passes, the target's forms and the quantization that the recipe names."""
+    source, trained, done = imported.files[REFERENCE], None, None
     feed = stages.Feeder(reference, material.preparation)
     heard = context.listener
+    formed: list[Done[Adapted]] = []
+
+    def form(source: str, *, whole_numbers: bool) -> str:
+        found = chip_form.adapt(context, plan, source, material.calibration, feed, whole_numbers=whole_numbers)
+        formed.extend([found] if found else [])
+        return found.files[ARTIFACT] if found else source
+
+    if quantized.left_alone(reference, plan.recipe):
+        artifact = form(source, whole_numbers=True)
+        return _Compressed(None, tuple(formed), None, artifact)
     if plan.recipe.trains:
         trained = stages.train(context, plan.model, imported, plan.recipe, material.calibration, feed, plan.order.trust)
         heard.on_stage(_told(trained, _training_words(trained.facts)))
         source = trained.files[TRAINED]
-    if plan.recipe.qat:
-        return trained, None, source
-    done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed, str(plan.model.source))
-    graph = flatbuffer.read(context.store.path(done.files[ARTIFACT]))
-    found = quantized.coverage(graph)
-    heard.on_stage(_told(done, wording.quantized(found.operators, found.of, found.weight_share)))
-    return trained, done, done.files[ARTIFACT]
+    if not plan.recipe.qat:
+        source = form(source, whole_numbers=False)
+        done = stages.quantize_file(context, source, plan.recipe, material.calibration, feed, str(plan.model.source))
+        source = done.files[ARTIFACT]
+        found = quantized.coverage(flatbuffer.read(context.store.path(source)))
+        heard.on_stage(_told(done, wording.quantized(found.operators, found.of, found.weight_share)))
+    artifact = form(source, whole_numbers=True)
+    return _Compressed(trained, tuple(formed), done, artifact)
 
 
 def _left_as_it_is(plan: Plan, reference: Graph) -> Plan:
@@ -109,7 +132,8 @@ def _left_as_it_is(plan: Plan, reference: Graph) -> Plan:
     if how is None or scheme is None:
         return plan
     reason = targets.refusal(plan.target, (scheme,))
-    if reason is not None:
+    edges_come_off = scheme == "int8-float-io" and plan.target.accelerator is not None
+    if reason is not None and not edges_come_off:
         raise BadInput(
             f"{plan.model.source}: is quantized already as {scheme}, which {plan.target.name} refuses: {reason}"
         )
@@ -142,12 +166,12 @@ def _tell_before(
     return tuple(said)
 
 
-def _tell_after(
-    plan: Plan, reference: Graph, graph: Graph, trained: Done[Trained] | None, heard: Listener
-) -> tuple[Advice, ...]:
+def _tell_after(plan: Plan, reference: Graph, graph: Graph, made: _Compressed, heard: Listener) -> tuple[Advice, ...]:
     """Say what the work came to: above all when the recipe left most of the model as it was."""
+    trained = made.trained
     said = tuple(Advice("warning", text) for text in trained.facts.warnings) if trained else ()
     said += tuple(Advice("note", text) for text in trained.facts.notes) if trained else ()
+    said += tuple(entry for done in made.formed for entry in chip_form.advice(done))
     said += advice.after(graph, complexity.complexity(graph), plan.recipe, plan.target)
     for entry in said:
         heard.on_advice(entry)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edgeship import __version__, complexity, flatbuffer, quantized, verify
+from edgeship.adaptation import Adapted
 from edgeship.artifact import Advice, TensorSpec
 from edgeship.compilation import COMPILED, Compilation, GateVerdict, PlainFile
 from edgeship.examples import Preparation, preparation_of
@@ -31,6 +32,7 @@ class Built:
 
     imported: Done[ImportFacts]
     trained: Done[Trained] | None
+    formed: tuple[Done[Adapted], ...]
     quantized: Done[Any] | None
     judged: Done[Judged]
     artifact: str
@@ -50,7 +52,9 @@ def made(store: Store, plan: Plan, built: Built) -> BuildRecord:
     inputs, outputs = _ports(graph, built.material.preparation)
     cost, float_cost = complexity.complexity(graph), complexity.complexity(reference)
     integer = complexity.computes_in_int8(graph)
-    every = (built.imported, built.trained, built.quantized, built.compiled, built.judged)
+    before = [done for done in built.formed if done.stage == "adapt"]
+    after = [done for done in built.formed if done.stage != "adapt"]
+    every = (built.imported, built.trained, *before, built.quantized, *after, built.compiled, built.judged)
     runs = [done for done in every if done is not None]
     name, sha, whole, plain = ARTIFACT, built.artifact, content, None
     if built.compiled is not None:

@@ -15,6 +15,13 @@ def quantized(operators: int, of: int, weight_share: float) -> str:
     return f"{operators} of {of} operations, {weight_share:.0%} of the weights"
 
 
+def adapted(rewrites: int, examples: int) -> str:
+    """Say how much was rewritten for the target's chip."""
+    if not rewrites:
+        return "already of the form that the chip takes"
+    return f"{rewrites} kind{'s' * (rewrites != 1)} of operation rewritten for the chip, same outputs on {examples} examples"
+
+
 def verified(metric: str, reference: float, got: float, examples: int) -> str:
     """Say what the metric was before and after."""
     return f"{metric} {reference:.4g} to {got:.4g} on {examples:,} examples"

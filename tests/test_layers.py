@@ -21,7 +21,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "comparison", "inspection", "checkup", "edgetpu"),
     ("deployment", "drawer"),
     ("benchmarking", "path"),
-    ("attempt", "chip_path"),
+    ("attempt", "chip_path", "chip_form"),
     ("report.edgetpu_terminal", "report.segments_terminal"),
     ("report.terminal", "report.device_terminal", "report.build_page", "record"),
     ("report.bench_page",),
@@ -38,10 +38,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("report.figures", "report.drawing", "report.edgetpu_figures"),
     ("stages", "segments"),
     ("subject",),
-    ("golden", "host"),
-    ("verify", "advice"),
-    ("layer_error",),
-    ("training",),
+    ("comparisons", "golden", "host"),
+    ("verify", "advice", "gate"),
+    ("creep", "layer_error",),
+    ("training", "adaptation"),
     ("trainable", "trained_file"),
     ("importers", "passes", "compilers", "runtimes", "devices", "standin.edgetpu_compiler"),
     ("onnx_rewrite",),
@@ -60,6 +60,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "environment",
         "converter",
         "segment_files",
+        "edgetpu_form",
         "onnx_difference",
         "lab",
     ),
@@ -75,6 +76,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("onnx_interface",),
     (
         "bridge_layers",
+        "chance",
         "lift_operations",
         "float_weights",
         "lesson",
@@ -88,6 +90,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "interpret",
+        "graph_pieces",
         "keras_file",
         "onnx_file",
         "saved_model_file",
@@ -117,6 +120,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "edgetpu_package",
         "out_folder",
         "wording",
+        "edgetpu_delegate",
         "ssh.route",
         "benchmark_tool.output",
         "benchmark_tool.operator_table",
@@ -130,7 +134,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("artifact", "toml_file", "digest", "compilation", "edgetpu_log", "run_edgetpu"),
     ("errors", "resources", "onnx_external", "keras_code", "keras_layers", "board"),
 )
-PLUGS = ("onnx_rewrite", "importers", "passes", "compilers", "runtimes", "devices")
+PLUGS = ("edgetpu_form", "onnx_rewrite", "importers", "passes", "compilers", "runtimes", "devices")
 
 
 def row(module: str) -> int | None:
