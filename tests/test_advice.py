@@ -154,16 +154,6 @@ def test_float_ends_on_the_edge_tpu_are_a_warning(tmp_path: Path) -> None:
     assert "Edge TPU" not in behind(half_quantized(tmp_path), "int8", "rpi5")
 
 
-def test_weights_past_the_edge_tpus_cache_are_told(tmp_path: Path) -> None:
-    model = TinyModel()
-    x = model.input("x", (1, 3072), "int8", scale=0.1)
-    weight = model.constant("w", np.ones((3072, 3072), np.int8), scale=0.1)
-    y = model.tensor("y", (1, 3072), "int8", scale=0.1)
-    model.outputs.append(model.operator("FULLY_CONNECTED", [x, weight, -1], y))
-
-    assert "weights (9.0 MiB) exceed" in behind(model.graph(tmp_path), "int8", "coral-usb")
-
-
 def test_an_operator_too_new_for_the_old_runtime_is_a_warning(tmp_path: Path) -> None:
     model = TinyModel()
     model.outputs.append(model.dense(model.input("x", (1, 4)), "dense", np.ones((2, 4))))

@@ -51,6 +51,8 @@ def render(
     ]
     notes = [advice.text for advice in record.advice if advice.level == "note"]
     notes += [note for note in record.notes if note not in notes]
+    if record.forecast is not None:  # has a section of its own
+        notes = [note for note in notes if note not in record.forecast.suggestions]
     return environment(compiled).get_template("build.html.j2").render(
         record=record,
         charts=marked,
