@@ -40,7 +40,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("subject",),
     ("comparisons", "golden", "host"),
     ("verify", "advice", "gate"),
-    ("creep", "layer_error",),
+    ("creep", "layer_error"),
     ("training", "adaptation"),
     ("trainable", "trained_file"),
     ("importers", "passes", "compilers", "runtimes", "devices", "standin.edgetpu_compiler"),
@@ -101,6 +101,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "edgetpu_rules",
     ),
     (
+        "noise",
         "quantized",
         "graph_editor",
         "segment_schedule",
@@ -130,7 +131,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("store", "child", "model", "runtime_release", "ssh.keys"),
     ("scratch", "installer", "ssh.config", "ssh.host_keys"),
     ("examples", "command", "remote", "run_devices", "standin", "edgetpu_gates"),
-    ("target", "recipe", "run", "progress", "tools", "device", "measurement", "edgetpu_reasons"),
+    ("target", "recipe", "run", "night", "resampling", "progress", "tools", "device", "measurement", "edgetpu_reasons"),
     ("artifact", "toml_file", "digest", "compilation", "edgetpu_log", "run_edgetpu"),
     ("errors", "resources", "onnx_external", "keras_code", "keras_layers", "board"),
 )
