@@ -38,7 +38,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("report.figures", "report.drawing", "report.edgetpu_figures"),
     ("stages", "segments"),
     ("subject",),
-    ("comparisons", "golden", "host"),
+    ("comparisons", "golden", "host", "nightly_record"),
     ("verify", "advice", "gate"),
     ("creep", "layer_error"),
     ("training", "adaptation"),
