@@ -72,6 +72,10 @@ def _turned(model: onnx.ModelProto, port: Port, inner: str) -> onnx.NodeProto:
     name = port.declared.name
     if port.channels_last:
         return onnx.helper.make_node("Transpose", [name], [inner], name=f"{name}/channels_first", perm=CHANNELS_FIRST)
+    if not port.shape:  # a Reshape to no axes has an empty constant, over which litert-quantizer 0.11 stumbles
+        first = onnx.helper.make_tensor(f"{inner}/first", onnx.TensorProto.INT64, [], [0])
+        model.graph.initializer.append(first)
+        return onnx.helper.make_node("Gather", [name, first.name], [inner], name=f"{name}/without_batch", axis=0)
     shape = onnx.helper.make_tensor(f"{inner}/shape", onnx.TensorProto.INT64, [len(port.shape)], port.shape)
     model.graph.initializer.append(shape)
     return onnx.helper.make_node("Reshape", [name, shape.name], [inner], name=f"{name}/without_batch")

@@ -27,6 +27,8 @@ from edgeship import (
 )
 from edgeship.converter import Converter, Refused
 from edgeship.errors import BadInput, StageFailed
+from edgeship.graph_editor import GraphEditor
+from edgeship.graph_editor import Port as TensorPort
 from edgeship.importers import Imported, Request
 from edgeship.interpret import Job
 from edgeship.onnx_interface import OutputPort, Port
@@ -128,6 +130,7 @@ def bring(on_progress: OnProgress, request: Request) -> Imported:
         work = Work(request, Path(scratch), onnx_fitting.fitted(model, ports, outputs), outputs, given, expected, log)
         simplified = _simplified(tool, work.graph, work.folder)
         notes = _by_some_route(tool, work, simplified, on_progress)
+        _name(request.reference, list(shapes), list(expected))
     check_inputs.write(request.check, given, expected)
     return Imported(
         checked_against=onnx_run.title(),
@@ -235,6 +238,20 @@ def _tried(
         return Failure(_apart(found), graph, made, report)
     shutil.copyfile(made, work.request.reference)
     return None
+
+
+def _name(reference: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Give the reference's inputs and outputs the source's names, of which onnx2tf changes those with colons and such.
+
+    Where names differ, the check has paired them in order.
+    """
+    found = flatbuffer.read(reference).interface
+    if {spec.name for spec in found.inputs} == set(inputs) and {spec.name for spec in found.outputs} == set(outputs):
+        return
+    editor = GraphEditor(reference)
+    editor.inputs = [TensorPort(name, port.tensor) for name, port in zip(inputs, editor.inputs, strict=True)]
+    editor.outputs = [TensorPort(name, port.tensor) for name, port in zip(outputs, editor.outputs, strict=True)]
+    reference.write_bytes(editor.content())
 
 
 def _apart(found: closeness.Difference) -> str:
