@@ -18,9 +18,6 @@ from edgeship.runtime_release import Refusal, numbers
 from edgeship.target import Runtime
 from edgeship.toml_file import Record
 
-CUSTOM_OPERATION = "edgetpu-custom-op"
-NAME = "libedgetpu"
-
 
 class Pair(Record):
     """The newest release of a runtime that a release of the library works with."""
