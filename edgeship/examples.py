@@ -171,8 +171,8 @@ def matched(
 ) -> Examples:
     """Return the examples with their arrays named after the model's inputs, shapes checked.
 
-    Examples stored as NCHW (as the preparation says) become NHWC, and NHWC ones feed NCHW inputs: they are transposed
-    when only that fits. A missing axis of length 1 (an image
+    Examples stored as NCHW (as the preparation says) become NHWC, NHWC ones feed NCHW inputs, and NCHW ones NHWC inputs:
+    they are transposed when only that fits. A missing axis of length 1 (an image
     without its channel) is added, and stored batch axes of 1 inside an example are dropped.
 
     Raises:
@@ -208,6 +208,8 @@ def _fitted(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
         return array[..., None]
     if len(shape) == 3 and _fits((shape[2], shape[0], shape[1]), wanted):
         return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    if len(shape) == 3 and _fits((shape[1], shape[2], shape[0]), wanted):
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     told = "x".join(map(str, wanted)) or "scalar"
     raise BadInput(
         f"{where}: '{spec.name}' has examples of shape {'x'.join(map(str, shape))}; the model's input is {told}"

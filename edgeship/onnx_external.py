@@ -31,6 +31,7 @@ def inside(folder: Path, location: str) -> Path | None:
         return None
     try:
         path = (folder / location).resolve()
+        path.is_file()
     except (OSError, ValueError, RuntimeError):  # a name too long, a loop of links
         return None
     return path if path.is_relative_to(folder.resolve()) else None
