@@ -129,6 +129,7 @@ def finetune(
     options: Training,
     seed: int,
     stage: str,
+    original: Any = None,
 ) -> Tuned:
     """Train a wrapped model in place and leave it at its best epoch.
 
@@ -136,13 +137,14 @@ def finetune(
         material: float32 inputs as the model eats them.
         teacher: the original model's outputs for all examples, batch axis first.
         stage: the name that the progress carries.
+        original: the model that taught, needed where the options change examples.
 
     Raises:
         BadInput: the labels do not fit the model's output.
         StageFailed: the outputs are not finite before any training.
     """
     check_labels(material, teacher[0])
-    lesson = Lesson(trainee.model, material, teacher, options, rounds_outputs=trainee.rounds_outputs)
+    lesson = Lesson(trainee.model, material, teacher, options, rounds_outputs=trainee.rounds_outputs, original=original)
     training, held_out = split(material.count, material.groups, seed=seed)
     return _Course(on_progress, trainee, lesson, training, held_out, options, seed, stage).run()
 
@@ -222,9 +224,9 @@ class _Course:
         for number, rate in enumerate(PROBED_RATES):
             text = f"trying learning rate {rate} ({number + 1} of {len(PROBED_RATES)})"
             self.on_progress(Progress(self.stage, 0, total, text))
-            batches = self.batches(0)
+            batches, random = self.batches(0), self.changes(0)
             for step in range(steps):
-                self.lesson.step(next(batches), rate * (1 - step / steps))
+                self.lesson.step(next(batches), rate * (1 - step / steps), random)
             loss = self.lesson.measure(judged)[0]
             losses[str(rate)] = round(loss, 6) if math.isfinite(loss) else None
             self.lesson.restore(start)
@@ -232,11 +234,11 @@ class _Course:
 
     def one_pass(self, epoch: int, epochs: int, per_epoch: int, rate: float) -> float:
         """Train for one epoch and return its mean loss; end at the first loss that is not finite and return that."""
-        batches = self.batches(epoch)
+        batches, random = self.batches(epoch), self.changes(epoch)
         total = per_epoch * epochs
         losses = []
         for done in range((epoch - 1) * per_epoch, epoch * per_epoch):
-            losses.append(self.lesson.step(next(batches), rate * share_of_rate(done, total)))
+            losses.append(self.lesson.step(next(batches), rate * share_of_rate(done, total), random))
             if not math.isfinite(losses[-1]):
                 return losses[-1]
             self.tell(f"epoch {epoch}/{epochs} loss {np.mean(losses[-50:]):.4f}", done + 1, total)
@@ -252,6 +254,10 @@ class _Course:
                 left = np.concatenate([left, random.permutation(self.training)])
             yield left[:size]
             left = left[size:]
+
+    def changes(self, epoch: int) -> np.random.Generator:
+        """Return what decides how the examples of an epoch are changed."""
+        return np.random.default_rng((self.seed, epoch, 1))
 
     def tell(self, text: str, done: int, total: int) -> None:
         """Report the loss and the time left, not more than twice a second."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship import augmentation
 from edgeship.errors import BadInput
 from edgeship.recipe import Training
 
@@ -101,11 +103,19 @@ class Lesson:
     Args:
         model: what trains.
         material: every example, and `teacher` the outputs wanted for them.
+        original: the model that teaches, where the options change examples: it answers on what they give.
         rounds_outputs: whether the model rounds to 8 bits, so that a probability may be exactly zero.
     """
 
     def __init__(
-        self, model: Any, material: Material, teacher: tuple[Array, ...], options: Training, *, rounds_outputs: bool
+        self,
+        model: Any,
+        material: Material,
+        teacher: tuple[Array, ...],
+        options: Training,
+        *,
+        rounds_outputs: bool,
+        original: Any = None,
     ) -> None:
         import tensorflow as tf
 
@@ -114,6 +124,8 @@ class Lesson:
         self.material = material
         self.teacher = teacher
         self.options = options
+        self.spreads_of_inputs = augmentation.spreads(material.inputs) if options.augment else ()
+        self._teach = tf.function(partial(self._answers, original), autograph=False, reduce_retracing=True)
         self.kinds = tuple(kind_of(output, material) for output in teacher)
         self.spreads = tuple(max(float(output.var()), 1e-12) for output in teacher)
         self.metric = metric_of(self.kinds[0], material.has_classes)
@@ -126,9 +138,15 @@ class Lesson:
         self._step = tf.function(self._compute_step, autograph=False, reduce_retracing=True)
         self._measure = tf.function(self._compute_measure, autograph=False, reduce_retracing=True)
 
-    def step(self, index: Array, rate: float) -> float:
-        """Take one step on the examples at some positions and return the loss before it."""
-        return float(self._step(*self._batch(index), self.tf.constant(rate, self.tf.float32)))
+    def step(self, index: Array, rate: float, random: np.random.Generator) -> float:
+        """Take one step on the examples at some positions and return the loss before it; `random` decides their changes."""
+        inputs, targets, labels = self._batch(index)
+        if self.options.augment:
+            given = self.material.at(index).inputs
+            changed = augmentation.augmented(given, self.options, self.spreads_of_inputs, random)
+            inputs = [self.tf.constant(array) for array in changed]
+            targets = self._teach(inputs)
+        return float(self._step(inputs, targets, labels, self.tf.constant(rate, self.tf.float32)))
 
     def measure(self, index: Array) -> tuple[float, float]:
         """Return the loss and the metric on the examples at some positions, in inference mode."""
@@ -158,6 +176,9 @@ class Lesson:
     def _call(self, inputs: list[Any], training: bool) -> list[Any]:
         outputs = self.model(inputs if len(inputs) > 1 else inputs[0], training=training)
         return [self.tf.cast(output, self.tf.float32) for output in _flat(outputs)]
+
+    def _answers(self, original: Any, inputs: list[Any]) -> list[Any]:
+        return _flat(original(inputs if len(inputs) > 1 else inputs[0], training=False))
 
     def _loss(self, outputs: list[Any], targets: list[Any], labels: Any) -> Any:
         imitation = sum(

@@ -201,10 +201,20 @@ def gather(walk: Walk, operator: Operator) -> None:
 
 def gather_nd(walk: Walk, operator: Operator) -> None:
     """Look up single values or slices by their coordinates."""
-    if any(index in walk.constants for index in operator.inputs):
-        raise walk.refuse(operator, "looks up in, or by, a constant")
-    operands = [_operand(walk, operator, 1, position) for position in (0, 1)]
-    walk.put(operator, walk.do("GATHER_ND", operands, {}, lead=1, name=walk.named(operator)))
+    source, places = operator.inputs[:2]
+    name, shape = walk.named(operator), walk.shapes[source]
+    if places in walk.constants:  # the same ones for every example: places in one flat axis
+        depth = walk.shapes[places][-1]
+        flat = np.ravel_multi_index(walk.constants[places].reshape(-1, depth).T, shape[:depth]).astype(np.int32)
+        whole = (int(np.prod(shape[:depth])), *shape[depth:])
+        options = {"axis": 0, "batch_dims": 0, "batched": False, "from_graph": True}
+        tensor = walk.in_shape(source, whole, 1, f"{name}/axes")
+        walk.put(operator, walk.do("GATHER", [tensor, flat], options, lead=1, name=name))
+        return
+    table = walk.constants.get(source)
+    found = _operand(walk, operator, 1, 1)
+    given = _operand(walk, operator, 1) if table is None else table
+    walk.put(operator, walk.do("GATHER_ND", [given, found], {"batched": table is None}, lead=1, name=name))
 
 
 def one_hot(walk: Walk, operator: Operator) -> None:

@@ -157,7 +157,7 @@ def _gather(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> Any
 
 
 def _gather_nd(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> Any:
-    return tf.gather_nd(tensors[0], tensors[1], batch_dims=1)
+    return tf.gather_nd(tensors[0], tensors[1], batch_dims=1 if options["batched"] else 0)
 
 
 def _gelu(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> Any:

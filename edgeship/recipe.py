@@ -79,6 +79,11 @@ class Training(Record):
     patience_epochs: int = Field(3, ge=1, description="epochs without a better one before stopping")
     label_weight: float = Field(0.5, ge=0, le=1, description="weight of the task loss when labels are there")
     temperature: float = Field(2.0, gt=0, description="of the distillation on class probabilities")
+    augment: tuple[Literal["flip", "crop", "noise"], ...] = Field(
+        (), description="changes to each example that keep its shape; the original model answers on what they give"
+    )
+    crop_pixels: int = Field(4, ge=1, description="how far an image is moved at most; its edge is mirrored")
+    noise_share: float = Field(0.05, gt=0, description="deviation of the noise, as a share of the input's own")
 
 
 class Quantization(Record):

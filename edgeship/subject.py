@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship import examples, metrics, quantized
+from edgeship import augmentation, examples, metrics, quantized
 from edgeship.artifact import Advice
 from edgeship.errors import BadInput, unknown
 from edgeship.examples import EVERY_INPUT, Examples, Parts, Preparation
@@ -122,6 +122,8 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
             f"recipe '{recipe.name}' trains and needs examples; there are none",
             hint="give --data FILE.npz or --calibration FILE.npz",
         )
+    if recipe.trains and parts.calibration is not None:
+        augmentation.check(recipe, inputs, parts.calibration.labels)
     how = _with_calibrated_range(found.preparation, parts, graph)
     evaluation = parts.evaluation or examples.seeded(inputs, how, seed=seed)
     calibrating = parts.calibration or examples.seeded(inputs, how, seed=seed + 1)

@@ -105,8 +105,9 @@ def train(on_progress: OnProgress, order: Order) -> Trained:
         trainee = _wrapped(name, model, order, material, begun.shown)
         _freeze_statistics(trainee.model)
         tuned[name] = finetune(
-            on_progress, trainee, material, teacher, options=order.recipe.train, seed=order.seed, stage=name
-        )
+            on_progress, trainee, material, teacher,
+            options=order.recipe.train, seed=order.seed, stage=name, original=begun.model,
+        )  # fmt: skip
         worked_on[name] = trainee.worked_on
         warnings += _doubts(name, trainee, tuned[name], begun, order)
         model = TRAINING_PASSES[name].strip(trainee.model)

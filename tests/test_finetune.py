@@ -115,7 +115,7 @@ class Told(Lesson):
         self.numbers = [(0.0, *start), *epochs]
         self.epoch = 0
 
-    def step(self, index: Array, rate: float) -> float:
+    def step(self, index: Array, rate: float, random: object) -> float:
         self.epoch += 1
         return self.numbers[self.epoch][0]
 

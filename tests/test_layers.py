@@ -92,6 +92,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "interpret",
         "graph_pieces",
         "keras_file",
+        "augmentation",
         "onnx_file",
         "saved_model_file",
         "complexity",
