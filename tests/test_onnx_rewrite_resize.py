@@ -56,7 +56,7 @@ def test_any_resize(data: st.DataObject) -> None:
     mode = data.draw(st.sampled_from(["nearest", "linear", "cubic"]))
     coordinates = data.draw(st.sampled_from([name for name in COORDINATES if name != "tf_half_pixel_for_nn"]))
     more: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    shape = (1, 2, data.draw(st.integers(2, 7)), data.draw(st.integers(2, 7)))
+    shape: tuple[int, ...] = (1, 2, data.draw(st.integers(2, 7)), data.draw(st.integers(2, 7)))
     if mode == "nearest":
         more["nearest_mode"] = data.draw(st.sampled_from(NEAREST))
         shape = shape[: data.draw(st.integers(3, 4))]
@@ -130,7 +130,7 @@ def test_sizes_known_only_at_run_time_are_refused() -> None:
     """The refusal names operation and layer."""
     node = helper.make_node("Resize", ["X", "", "", "sizes"], ["Y"], name="layer", mode="nearest")
     model = onnx_graphs.graph([node], {"X": (1, 2, 3, 4), "sizes": (4,)}, ["Y"], kinds={"sizes": TensorProto.INT64})
-    with pytest.raises(BadInput, match="operation Resize, layer 'layer': its sizes .* computed anew"):
+    with pytest.raises(BadInput, match=r"operation Resize, layer 'layer': its sizes .* computed anew"):
         rewritten(model)
 
 

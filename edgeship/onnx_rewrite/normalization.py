@@ -25,18 +25,20 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
     Raises:
         BadInput: open shapes, groups that do not divide the channels.
     """
-    if node.op_type == "GroupNormalization":
-        _group(draft, node)
-    elif node.op_type == "InstanceNormalization":
-        _instance(draft, node)
-    elif node.op_type == "MeanVarianceNormalization":
-        axes = attribute(node, "axes", [0, 2, 3])
-        draft.add("Identity", _standardized(draft, node.input[0], axes, 1e-9), output=node.output[0])
-    elif node.op_type == "RMSNormalization":
-        _root_mean_square(draft, node)
-    else:
-        _layer(draft, node)
+    ways = {
+        "GroupNormalization": _group,
+        "InstanceNormalization": _instance,
+        "LayerNormalization": _layer,
+        "MeanVarianceNormalization": _mean_variance,
+        "RMSNormalization": _root_mean_square,
+    }
+    draft.add("Identity", ways[node.op_type](draft, node), output=node.output[0])
     return True
+
+
+def _mean_variance(draft: Draft, node: onnx.NodeProto) -> str:
+    """Standardize over some axes; the small number is ONNX's own, in its function body."""
+    return _standardized(draft, node.input[0], attribute(node, "axes", [0, 2, 3]), 1e-9)
 
 
 def _standardized(draft: Draft, value: str, axes: Sequence[int], epsilon: float) -> str:
@@ -52,31 +54,37 @@ def _divided(draft: Draft, centred: str, variance: str, epsilon: float, like: st
     return draft.add("Div", centred, root)
 
 
-def _scaled(draft: Draft, node: onnx.NodeProto, value: str, shape: Sequence[int] | None) -> None:
+def _scaled(draft: Draft, node: onnx.NodeProto, value: str, shape: Sequence[int] | None) -> str:
     """Add value * scale + bias, the parameters seen in a shape that fits the value (or as they are)."""
-    names = [optional_input(node, 1), optional_input(node, 2)]
-    operations = [operation for operation, name in zip(("Mul", "Add"), names, strict=True) if name]
-    if not operations:
-        draft.add("Identity", value, output=node.output[0])
-    for operation, name in zip(("Mul", "Add"), names, strict=True):
-        if name:
-            fitted = draft.reshape(name, shape) if shape is not None else name
-            last = operation == operations[-1]
-            value = draft.add(operation, value, fitted, output=node.output[0] if last else None)
+    for operation, position, neutral in (("Mul", 1, 1), ("Add", 2, 0)):
+        name = optional_input(node, position)
+        parameter = draft.constant(name) if name else None
+        if name and (parameter is None or np.any(parameter != neutral)):
+            value = draft.add(operation, value, draft.reshape(name, shape) if shape is not None else name)
+    return value
 
 
-def _instance(draft: Draft, node: onnx.NodeProto) -> None:
+def _instance(draft: Draft, node: onnx.NodeProto) -> str:
     """Standardize each channel of [batch, channels, …]; PyTorch's group normalization before opset 18 is found too."""
     value = node.input[0]
     shape = draft.fixed_shape(node, value)
     epsilon = attribute(node, "epsilon", 1e-5)
-    grouped = _grouped_from(draft, value, shape)
-    if grouped is not None and shape[1] != draft.fixed_shape(node, grouped)[1]:
-        whole = _group_standardized(draft, grouped, draft.fixed_shape(node, grouped), shape[1], epsilon)
-        result = draft.reshape(whole, shape)
-    else:
+    whole = _grouped_from(draft, value, shape)
+    if whole is None:
         result = _standardized(draft, value, range(2, len(shape)), epsilon)
-    _scaled(draft, node, result, (1, shape[1], *[1] * (len(shape) - 2)))
+        return _scaled(draft, node, result, (1, shape[1], *[1] * (len(shape) - 2)))
+    before = draft.fixed_shape(node, whole)
+    result = _group_standardized(draft, whole, before, shape[1], epsilon)
+    _repeat_parameters(draft, node, before[1])
+    return draft.reshape(_scaled(draft, node, result, (1, before[1], *[1] * (len(before) - 2))), shape)
+
+
+def _repeat_parameters(draft: Draft, node: onnx.NodeProto, channels: int) -> None:
+    """Let the node's scale and bias be one a channel where they are one a group."""
+    for position in (1, 2):
+        parameter = draft.fixed_constant(node, position, "scale and bias")
+        if parameter is not None and parameter.size != channels:
+            node.input[position] = draft.const(np.repeat(parameter, channels // parameter.size))
 
 
 def _grouped_from(draft: Draft, value: str, shape: tuple[int, ...]) -> str | None:
@@ -90,18 +98,15 @@ def _grouped_from(draft: Draft, value: str, shape: tuple[int, ...]) -> str | Non
     return str(maker.input[0])
 
 
-def _group(draft: Draft, node: onnx.NodeProto) -> None:
+def _group(draft: Draft, node: onnx.NodeProto) -> str:
     """Standardize groups of channels; parameters are one a group up to opset 20, one a channel since 21."""
     value, groups = node.input[0], attribute(node, "num_groups")
     shape = draft.fixed_shape(node, value)
     if not groups or shape[1] % groups:
         raise refusal(node, f"{shape[1]} channels do not make {groups} groups")
     whole = _group_standardized(draft, value, shape, groups, attribute(node, "epsilon", 1e-5))
-    for position in (1, 2):
-        parameter = draft.fixed_constant(node, position, "scale and bias")
-        if parameter is not None and parameter.size != shape[1]:
-            node.input[position] = draft.const(np.repeat(parameter, shape[1] // groups))
-    _scaled(draft, node, whole, (1, shape[1], *[1] * (len(shape) - 2)))
+    _repeat_parameters(draft, node, shape[1])
+    return _scaled(draft, node, whole, (1, shape[1], *[1] * (len(shape) - 2)))
 
 
 def _group_standardized(draft: Draft, value: str, shape: tuple[int, ...], groups: int, epsilon: float) -> str:
@@ -122,7 +127,7 @@ def _group_standardized(draft: Draft, value: str, shape: tuple[int, ...], groups
     return _divided(draft, centred, mean(draft.add("Mul", centred, centred)), epsilon, value)
 
 
-def _layer(draft: Draft, node: onnx.NodeProto) -> None:
+def _layer(draft: Draft, node: onnx.NodeProto) -> str:
     """Standardize the last axes; the mean and the inverse deviation are given when someone asks for them."""
     value = node.input[0]
     shape = draft.fixed_shape(node, value)
@@ -135,13 +140,13 @@ def _layer(draft: Draft, node: onnx.NodeProto) -> None:
     root = draft.add("Sqrt", draft.add("Add", variance, epsilon))
     if name := optional_output(node, 2):
         draft.add("Reciprocal", root, output=name)
-    _scaled(draft, node, draft.add("Div", centred, root), None)
+    return _scaled(draft, node, draft.add("Div", centred, root), None)
 
 
-def _root_mean_square(draft: Draft, node: onnx.NodeProto) -> None:
+def _root_mean_square(draft: Draft, node: onnx.NodeProto) -> str:
     """Divide by the root of the mean square over the last axes."""
     value = node.input[0]
     shape = draft.fixed_shape(node, value)
     axes = range(attribute(node, "axis", -1) % len(shape), len(shape))
     squares = draft.reduce("ReduceMean", draft.add("Mul", value, value), axes)
-    _scaled(draft, node, _divided(draft, value, squares, attribute(node, "epsilon", 1e-5), value), None)
+    return _scaled(draft, node, _divided(draft, value, squares, attribute(node, "epsilon", 1e-5), value), None)
