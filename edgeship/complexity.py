@@ -37,7 +37,7 @@ def complexity(graph: Graph) -> Complexity:
         parameters=sum(tensor.elements for tensor in learned),
         macs=sum(cost.macs for cost in costs),
         bytes_moved=weight_bytes + sum(cost.activation_bytes for cost in costs),
-        peak_activation_bytes=_peak_activation_bytes(main, origins),
+        peak_activation_bytes=max(alive_bytes(main, origins)),
         weight_bytes=weight_bytes,
         sparsity=_sparsity(tensor for tensor in learned if len(tensor.shape) > 1),
         operators=costs,
@@ -241,8 +241,8 @@ def _learned(main: Subgraph, origins: dict[int, int]) -> list[Tensor]:
     return list(kept.values())
 
 
-def _peak_activation_bytes(main: Subgraph, origins: dict[int, int]) -> int:
-    """Return the largest sum of computed tensors alive at once, each from its producer to its last reader."""
+def alive_bytes(main: Subgraph, origins: dict[int, int]) -> list[int]:
+    """Return the sum of computed tensors alive at each operation, each from its producer to its last reader; one for no operations."""
     born = dict.fromkeys((index for index in main.inputs if index >= 0), 0)
     last = dict.fromkeys((index for index in (*main.inputs, *main.outputs) if index >= 0), 0)
     for step, operator in enumerate(main.operators):
@@ -257,7 +257,7 @@ def _peak_activation_bytes(main: Subgraph, origins: dict[int, int]) -> int:
         variable = main.tensors[index].variable
         change[0 if variable else start] += main.tensors[index].size_bytes
         change[1 + (final if variable else last[index])] -= main.tensors[index].size_bytes
-    return max(itertools.accumulate(change))
+    return list(itertools.accumulate(change[:-1]))
 
 
 def _sparsity(weights: Iterable[Tensor]) -> float:

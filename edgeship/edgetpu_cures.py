@@ -133,7 +133,15 @@ def _memory(room: Room) -> Iterator[str]:
 
 
 def _doubts(placed: Sequence[Placement]) -> Iterator[str]:
-    unsure = [entry for entry in placed if entry.on == "edgetpu" and entry.confidence == "unknown"]
+    crowded = [entry for entry in placed if entry.on == "edgetpu" and entry.rule == "crowded"]
+    if crowded:
+        yield (
+            f"Use a smaller input, or fewer channels at the start: {crowded[0].reason}; the compiler was seen to stop early or to give "
+            f"up on such models, from operation {crowded[0].index} on"
+        )
+    unsure = [
+        entry for entry in placed if entry.on == "edgetpu" and entry.confidence == "unknown" and entry.rule != "crowded"
+    ]
     if unsure:
         yield f"Not sure to map, and what stands behind would stay on the CPU with it: {_counted(unsure)}"
 

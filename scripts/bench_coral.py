@@ -10,10 +10,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from edgeship import compiled, flatbuffer, forecast
+from edgeship import compiled, flatbuffer, forecast, target
 
 ALLOWED = 1
 SUFFIX = "_edgetpu"
+TARGET = "coral-usb"
 
 
 def main() -> int:
@@ -37,14 +38,16 @@ def source(path: Path) -> Path:
 
 def compared(path: Path) -> int:
     """Print one pair's counts; return by how many operations they differ."""
-    foretold = forecast.forecast(flatbuffer.read(source(path)))
+    foretold = forecast.of_target(flatbuffer.read(source(path)), target.read(TARGET))
+    assert foretold is not None
     real = compiled.read(path)
     ours, theirs = Counter(foretold.cpu_operators), Counter(real.cpu_operators)
     differ = sum(((ours - theirs) + (theirs - ours)).values())
     whole = len(foretold.operators)
     print(f"{source(path).name}: {whole} operations, differ {differ}")
     print(
-        f"  forecast CPU {dict(ours) or 'none'}; {foretold.subgraphs} subgraph, {foretold.parameter_bytes:,} B of parameters"
+        f"  forecast CPU {dict(ours) or 'none'}; {foretold.subgraphs} subgraph, {foretold.parameter_bytes:,} B of parameters, "
+        f"fit: {foretold.fits_on_chip}"
     )
     print(
         f"  compiled CPU {dict(theirs) or 'none'}; {len(real.packages)} subgraph, {real.cached_bytes:,} B cached, "

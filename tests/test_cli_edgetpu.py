@@ -153,6 +153,7 @@ def test_inspect_of_any_other_model_says_nothing_of_it(tmp_path: Path) -> None:
     assert found["compiled"] is None and found["segments"] == []
 
 
+@pytest.mark.processes  # the import is a child of its own
 def test_build_refuses_to_quantize_it_again(tmp_path: Path) -> None:
     path = str(tiny_edgetpu.compiled(tmp_path, given=CACHED))
     error = refusal("build", path, "--target", "rpi4", "--out", str(tmp_path / "out"))
