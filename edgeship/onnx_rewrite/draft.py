@@ -16,7 +16,6 @@ from edgeship.errors import BadInput
 Array = npt.NDArray[Any]
 STANDARD_DOMAINS = ("", "ai.onnx")
 _REDUCTION_AXES_INPUT_SINCE = {"ReduceSum": 13}  # the others since 18
-_MOST_SPLIT = 4  # parts that XNNPACK's split makes
 _OPTIONAL = ""  # how a node's list says that an input is not there
 
 
@@ -178,15 +177,10 @@ class Draft:
     def split(self, value: str, axis: int, lengths: Sequence[int]) -> list[str]:
         """Append what takes one axis apart into these lengths.
 
-        Few equal parts are a Split, all else Slices: the converter writes other splits in a form that XNNPACK refuses.
+        Slices, not a Split: the converter writes that with an open end, which XNNPACK refuses.
         """
         if len(lengths) == 1:
             return [value]
-        if len(set(lengths)) == 1 and len(lengths) <= _MOST_SPLIT:
-            made = [self.name("Split_output") for _length in lengths]
-            more: dict[str, Any] = {} if self.opset < 18 else {"num_outputs": len(lengths)}
-            self._fresh.append(helper.make_node("Split", [value], made, name=made[0], axis=axis, **more))
-            return made
         ends = np.cumsum(lengths).tolist()
         return [self.slice(value, axis, end - length, end) for end, length in zip(ends, lengths, strict=True)]
 
