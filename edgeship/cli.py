@@ -127,7 +127,7 @@ def build(
     from edgeship import manifest, pipeline
 
     order = pipeline.Order(
-        model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
+        model=model, target=target, recipe=recipe, data=data, calibration=tuple(calibration or ()), scale=front.numbers("--scale", scale),
         offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), keep_layout=keep_layout, metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
         seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
     )  # fmt: skip
@@ -173,7 +173,7 @@ def ship(
     from edgeship import bench_manifest, benchmarking, manifest, pipeline
 
     order = pipeline.Order(
-        model=model, target=target, recipe=recipe, data=data, calibration=calibration, scale=front.numbers("--scale", scale),
+        model=model, target=target, recipe=recipe, data=data, calibration=tuple(calibration or ()), scale=front.numbers("--scale", scale),
         offset=front.numbers("--offset", offset), shapes=front.shapes(shape or []), keep_layout=keep_layout, metric=metric, max_drop=front.not_negative("--max-drop", max_drop),
         seed=seed, trust=tuple(trust or ()), fresh=fresh, out=front.folder("--out", out),
     )  # fmt: skip

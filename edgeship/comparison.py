@@ -30,7 +30,7 @@ def compare(question: Question, listener: Listener) -> Comparison:
         StageFailed: a model does not run.
     """
     ours, theirs = models.find(question.a), models.find(question.b)
-    given = subject.given(ours, question.data, None, question.scale, question.offset)
+    given = subject.given(ours, question.data, (), question.scale, question.offset)
     if question.metric:
         metrics.find(question.metric)
     with Store(home()) as store:

@@ -222,7 +222,9 @@ def build(walk: Walk, operator: Operator, linear: Linear, tensor: Any = None) ->
     offset = [] if follows.offset is None else [follows.offset]
     walk.weights.append((made, [kernel, *offset] if sizes is None else [kernel]))
     if sizes is not None:
-        norm = tf_keras.layers.BatchNormalization(epsilon=_EPSILON, name=walk.layer_name(f"{name}/scale", name))
+        norm = tf_keras.layers.BatchNormalization(
+            epsilon=_EPSILON, trainable=False, name=walk.layer_name(f"{name}/scale", name)
+        )  # its statistics are no data's: it must never take a batch's for them; its scale and offset are trained anyway
         tensor = norm(tensor)
         zeros = np.zeros_like(sizes)
         walk.weights.append((norm, [sizes, *(offset or [zeros]), zeros, np.full_like(sizes, 1 - _EPSILON)]))

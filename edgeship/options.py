@@ -53,8 +53,11 @@ DataOption = Annotated[
     typer.Option("--data", help="npz to judge by: one array per input (or `inputs`), optional `labels`, `groups`."),
 ]
 CalibrationOption = Annotated[
-    Path | None,
-    typer.Option("--calibration", help="npz to calibrate and fine-tune with; else a fifth of --data is set apart."),
+    list[Path] | None,
+    typer.Option(
+        "--calibration",
+        help="npz to calibrate and fine-tune with; again for more; else a fifth of --data is set apart.",
+    ),
 ]
 ScaleOption = Annotated[
     str | None, typer.Option("--scale", help="Stored values times this (one number, or one per channel: 1,1,1) …")

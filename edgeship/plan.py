@@ -32,7 +32,7 @@ class Order(Judging):
     model: str
     target: str
     recipe: str | None = None
-    calibration: Path | None = None
+    calibration: tuple[Path, ...] = ()
     fresh: bool = False
     out: Path | None = None
 
@@ -126,6 +126,8 @@ def options(plan: Plan) -> dict[str, Any]:
     """Return what was asked, as JSON values."""
     said = {name: value for name, value in vars(plan.order).items() if value not in (None, (), {})}
     said = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
+    if plan.order.calibration:
+        said["calibration"] = [str(path) for path in plan.order.calibration]
     return {**said, "recipe_options": plan.recipe.model_dump(mode="json")}
 
 
@@ -163,4 +165,4 @@ def step(plan: Plan) -> Step:
 
 def slot(plan: Plan) -> str:
     """Name the build, so that a stage can say what changed since the same build ran before."""
-    return f"{plan.model.source.resolve()}|{plan.target.name}|{plan.recipe.name}|{plan.out.resolve()}"
+    return f"{plan.model.source.resolve()}{plan.model.entry or ''}|{plan.target.name}|{plan.recipe.name}|{plan.out.resolve()}"

@@ -207,7 +207,7 @@ def _checked(source: Path, count: int) -> Graph:
 
 def _feed(order: SegmentOrder, model: models.Model, graph: Graph, aside: Path) -> Path | None:
     """Write the user's examples as the model eats them, None when there are none."""
-    given = subject.given(model, order.data, None, order.scale, order.offset)
+    given = subject.given(model, order.data, (), order.scale, order.offset)
     if given.data is None:
         return None
     specs = graph.interface.inputs

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from edgeship import augmentation, examples, metrics, quantized
+from edgeship import augmentation, examples, metrics, mixed_examples, quantized
 from edgeship.artifact import Advice
 from edgeship.errors import BadInput, unknown
 from edgeship.examples import EVERY_INPUT, Examples, Parts, Preparation
@@ -40,6 +40,7 @@ class Given:
     data: Examples | None
     calibration: Examples | None
     preparation: Mapping[str, Preparation]
+    doubts: tuple[str, ...] = ()
 
     @property
     def any(self) -> Examples | None:
@@ -57,15 +58,19 @@ class Material:
     advice: tuple[Advice, ...]
 
 
-def files(model: Model, data: Path | None, calibration: Path | None) -> dict[str, Path]:
+def files(model: Model, data: Path | None, calibration: Sequence[Path]) -> dict[str, Path]:
     """Return the npz files that the command line or the model's own entry names: `data`, `calibration`, or neither.
+
+    Of several calibration files the second is `calibration 2`, and so on.
 
     The model's own calibration file is left out when the user brings other data: it may not belong with it.
 
     Raises:
         BadInput: a file is missing, or is no npz.
     """
-    named = {"data": data or model.data, "calibration": calibration or (None if data else model.calibration)}
+    own = None if data else model.calibration
+    named = {"data": data or model.data, "calibration": calibration[0] if calibration else own}
+    named |= {f"calibration {number}": path for number, path in enumerate(calibration[1:], 2)}
     found = {part: path for part, path in named.items() if path is not None}
     for path in found.values():
         examples.check_file(path)
@@ -86,7 +91,7 @@ def preparation(
 def given(
     model: Model,
     data: Path | None,
-    calibration: Path | None,
+    calibration: Sequence[Path],
     scale: tuple[float, ...] | None,
     offset: tuple[float, ...] | None,
 ) -> Given:
@@ -96,7 +101,15 @@ def given(
         BadInput: a file cannot be used.
     """
     found = {part: examples.read(path) for part, path in files(model, data, calibration).items()}
-    return Given(found.get("data"), found.get("calibration"), preparation(model, scale, offset))
+    judging_by = found.pop("data", None)
+    mixed = mixed_examples.joined([*found.values()])
+    labelled = [part.origin for part in found.values() if part.labels is not None]
+    doubts: tuple[str, ...] = ()
+    if mixed is not None and mixed.labels is None and labelled:
+        doubts = (
+            f"not all calibration files have labels: those of {', '.join(labelled)} are left out, the original teaches",
+        )
+    return Given(judging_by, mixed, preparation(model, scale, offset), doubts)
 
 
 def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Material:
@@ -127,7 +140,8 @@ def material(found: Given, graph: Graph, *, recipe: Recipe, seed: int) -> Materi
     how = _with_calibrated_range(found.preparation, parts, graph)
     evaluation = parts.evaluation or examples.seeded(inputs, how, seed=seed)
     calibrating = parts.calibration or examples.seeded(inputs, how, seed=seed + 1)
-    return Material(calibrating, evaluation, how, tuple(_advice(parts, calibrating, calibrates=calibrates)))
+    told = [Advice("warning", doubt) for doubt in found.doubts] if calibrates else []
+    return Material(calibrating, evaluation, how, (*told, *_advice(parts, calibrating, calibrates=calibrates)))
 
 
 def judging(found: Given, graph: Graph, *, seed: int) -> Material:

@@ -33,7 +33,7 @@ def npz(folder: Path, count: int, name: str = "data.npz", **arrays: Any) -> Path
 
 
 def given(data: Path | None = None, calibration: Path | None = None, **how: Any) -> Given:
-    return subject.given(PLAIN, data, calibration, how.get("scale"), how.get("offset"))
+    return subject.given(PLAIN, data, (calibration,) if calibration else (), how.get("scale"), how.get("offset"))
 
 
 def told(found: subject.Material) -> dict[str, list[str]]:
@@ -88,8 +88,8 @@ def test_an_input_that_the_model_does_not_have_is_refused(graph: Graph) -> None:
 
 def test_scale_and_offset_replace_the_models_own_but_keep_its_range(tmp_path: Path) -> None:
     own = Model("net", Path("n"), "0", preparation={"image": Preparation((0.5,), (0.0,), (0.0, 1.0))})
-    assert subject.given(own, None, None, None, None).preparation == own.preparation
-    found = subject.given(own, None, None, (2.0,), None).preparation
+    assert subject.given(own, None, (), None, None).preparation == own.preparation
+    found = subject.given(own, None, (), (2.0,), None).preparation
     assert found == {EVERY_INPUT: Preparation((2.0,), (0.0,), (0.0, 1.0))}
 
 
@@ -98,9 +98,9 @@ def test_the_models_own_calibration_stays_out_when_other_data_comes(tmp_path: Pa
     counts = [
         tuple(part.count if part else None for part in (found.data, found.calibration))
         for found in (
-            subject.given(own, None, None, None, None),
-            subject.given(own, npz(tmp_path, 5), None, None, None),
-            subject.given(own, None, npz(tmp_path, 6), None, None),
+            subject.given(own, None, (), None, None),
+            subject.given(own, npz(tmp_path, 5), (), None, None),
+            subject.given(own, None, (npz(tmp_path, 6),), None, None),
         )
     ]
     assert counts == [(9, 8), (5, None), (9, 6)]
