@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeship.toml_file import Record
 MANIFEST = "model.toml"
 SAVED_MODEL = "saved_model.pb"
 DEFAULT = "digits"
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class InputEntry(Record):
@@ -58,7 +60,10 @@ class ModelEntry(Record):
 
 @dataclass(frozen=True)
 class Model:
-    """One model to work on. `name` is the folder's or the file's; `sha256` is that of the source's content."""
+    """One model to work on. `name` is the folder's or the file's; `sha256` is that of the source's content.
+
+    `entry` is `module:function` where the source is the user's own Python file: it runs, since the command line names it.
+    """
 
     name: str
     source: Path
@@ -69,6 +74,7 @@ class Model:
     metric: str | None = None
     max_drop: float | None = None
     labels: tuple[str, ...] = ()
+    entry: str | None = None
 
 
 def samples() -> list[str]:
@@ -90,6 +96,11 @@ def find(argument: str) -> Model:
             raise BadInput(
                 f"{path}: a folder without {SAVED_MODEL} or {MANIFEST}", hint=f"sample models: {', '.join(known)}"
             )
+        if path.is_file() and path.suffix == ".py":
+            raise BadInput(
+                f"{path}: Python code; name the function in it that returns (model, example inputs)",
+                hint=f"{'.'.join(path.with_suffix('').parts)}:function",
+            )
         if path.is_file() or (path / SAVED_MODEL).is_file():
             return Model(name=path.resolve().stem, source=path, sha256=address(path))
         if path.exists() and not path.is_dir():
@@ -98,6 +109,8 @@ def find(argument: str) -> Model:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     if argument in known:
         return _from_entry(resources.folder("models") / argument)
+    if _ENTRY.fullmatch(argument):
+        return _from_code(argument)
     if path.suffix or "/" in argument:
         raise BadInput(f"{argument}: no such file or folder", hint=f"sample models: {', '.join(known)}")
     raise unknown("model", argument, known)
@@ -117,6 +130,19 @@ def address(path: Path) -> str:
         return digest.of_value([whole, *map(digest.of_file, beside)]) if beside else whole
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _from_code(argument: str) -> Model:
+    """Return the model that a function of a Python file below the current folder returns; nothing is run yet."""
+    module, _, function = argument.partition(":")
+    stem = Path(*module.split("."))
+    source = next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    if source is None:
+        raise BadInput(
+            f"{argument}: there is no {stem.with_suffix('.py')} here",
+            hint="run edgeship in the folder that holds the module; a function is named my_module:function",
+        )
+    return Model(name=f"{stem.name}-{function}", source=source, sha256=address(source), entry=argument)
 
 
 def _from_entry(folder: Path) -> Model:

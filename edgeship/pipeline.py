@@ -37,7 +37,9 @@ def build(order: Order, listener: Listener | None = None) -> BuildRecord:
     """
     plan = plans.prepare(order)
     heard = listener or Listener()
-    own_code = ":" in (plan.order.metric or plan.recipe.metric or plan.model.metric or "") or bool(order.trust)
+    own_code = ":" in (plan.order.metric or plan.recipe.metric or plan.model.metric or "") or bool(
+        order.trust or plan.model.entry
+    )
     again = "--fresh" if order.fresh else "code of yours may have changed" if own_code else None
     with Store(home()) as store:
         done = store.run(plans.step(plan), BuildRecord, partial(_walk, store, plan, heard), again=again)

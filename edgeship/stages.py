@@ -115,6 +115,7 @@ def import_model(
             "preparation": _as_options(how),
             "importer": name,
             "keep_layout": keep_layout,
+            **({"entry": model.entry} if model.entry else {}),
         },
         tools=_import_tools(importer),
     )
@@ -124,14 +125,14 @@ def import_model(
         with context.store.scratch() as aside:
             request = Request(
                 model.source.resolve(), folder / REFERENCE, aside / "check.npz", real, shapes, trust, context.seed,
-                keep_layout=keep_layout, log=log,
+                keep_layout=keep_layout, log=log, entry=model.entry,
             )  # fmt: skip
             imported = _brought(context, name, request, log)
             found = _held_against_source(request, imported, log)
             _check_unchanged(model)
         return ImportFacts(name, imported, found.max_abs_error, found.relative_error, found.tolerance)
 
-    return context.store.run(step, ImportFacts, work, again=context.again or _trusted(trust))
+    return context.store.run(step, ImportFacts, work, again=context.again or _own_code(model, trust))
 
 
 def _import_tools(importer: Importer) -> dict[str, str]:
@@ -343,6 +344,11 @@ def _check_unchanged(model: Model) -> None:
     """
     if models.address(model.source) != model.sha256:
         raise StageFailed(f"{model.source}: changed while it was read", hint="run the build again when it is complete")
+
+
+def _own_code(model: Model, trust: tuple[str, ...]) -> str | None:
+    """Return why an import that ran the user's own code runs again."""
+    return f"{model.entry}: code that may have changed" if model.entry else _trusted(trust)
 
 
 def _trusted(trust: tuple[str, ...]) -> str | None:

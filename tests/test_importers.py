@@ -28,7 +28,7 @@ PHOTO = InputSpec("photo", (None, None, None, 3), "float32")
         ("m.keras", b"<html>", "HTML"),
         ("m.h5", b"\x80\x04\x95" + bytes(99), "pickle"),
         ("m.onnx", b"\x08\x07" + bytes(99), "content is not what its name says"),
-        ("m.pt2", b"PK\x03\x04" + bytes(99), "PyTorch"),
+        ("m.pt2", b"PK\x03\x04" + bytes(99), "table of contents"),
         ("m.bin", bytes(99), "not a model"),
     ],
 )

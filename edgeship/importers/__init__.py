@@ -26,6 +26,7 @@ class Request:
         trust: modules that the user allows to be imported, for models with code of their own.
         keep_layout: images keep the axis that the source has their channels on; otherwise they end with them.
         log: gets what programs that take part print; None: it is lost.
+        entry: `module:function` of a source that is the user's own code, which the user named on the command line.
     """
 
     source: Path
@@ -37,6 +38,7 @@ class Request:
     seed: int = 0
     keep_layout: bool = False
     log: Path | None = None
+    entry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,24 @@ class Importer(Protocol):
 
 
 # The plugs need the names above, so they are imported below them.
-from edgeship.importers import keras, onnx, saved_model, tflite  # noqa: E402
+from edgeship.importers import keras, onnx, pytorch, saved_model, tflite  # noqa: E402
 
 IMPORTERS: dict[str, Importer] = {
     "keras": keras,
     "onnx": onnx,
+    "pytorch": pytorch,
     "saved_model": saved_model,
     "tflite": tflite,
 }
 
-_SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx", ".tflite": "tflite"}
+_SUFFIXES = {
+    ".keras": "keras",
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".onnx": "onnx",
+    ".pt2": "pytorch",
+    ".tflite": "tflite",
+}
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"\x89HDF": "HDF5",
@@ -107,8 +117,7 @@ _MAGIC = {
     b"<": "HTML or XML",
     b"version https://git-lfs": "a git-lfs pointer, not the file that it stands for",
 }
-_LATER = {".pt2": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch"}
-SUPPORTED = ".keras, .h5, .onnx, .tflite and SavedModel folders"
+SUPPORTED = ".keras, .h5, .onnx, .pt2, .tflite, SavedModel folders and my_module:function (PyTorch)"
 
 
 def recognize(source: Path) -> str:
@@ -132,8 +141,6 @@ def recognize(source: Path) -> str:
         return found
     if source.is_dir():
         raise BadInput(f"{source}: a folder without saved_model.pb", hint=f"models are {SUPPORTED}")
-    if suffix in _LATER and not found:
-        raise BadInput(f"{source}: {_LATER[suffix]} files are not read yet", hint=f"models are {SUPPORTED}")
     content = found_kind(head)
     if said:
         raise BadInput(

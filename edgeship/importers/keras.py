@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeship.progress import OnProgress, Progress
 SUMMARY = "Keras models: .keras and .h5, written by Keras 3 or Keras 2 (tf_keras)"
 PACKAGES = ("tensorflow", "keras", "tf-keras")
 ENVIRONMENTS = ()
+_NAMES = re.compile(rb"(?<![\w/.-])(config|metadata)\.json")  # not torch's `data/weights/model_weights_config.json`
 _DISTRIBUTION = {"keras": "keras", "tf_keras": "tf-keras"}
 
 
@@ -26,7 +28,7 @@ def recognizes(source: Path) -> bool:
     with source.open("rb") as stream:
         head = stream.read(4096)
     return head.startswith(keras_file.HDF5_MAGIC) or (
-        head.startswith(keras_file.ZIP_MAGIC) and (b"config.json" in head or b"metadata.json" in head)
+        head.startswith(keras_file.ZIP_MAGIC) and _NAMES.search(head) is not None
     )
 
 
