@@ -18,6 +18,7 @@ from edgeship import flatbuffer
 from edgeship.flatbuffer import Operator, Subgraph, Tensor
 
 EIGHT_BITS = frozenset({"int8", "uint8"})
+_SMALLER = frozenset({"int4", "uint4", "int2"})
 _INNER = 3
 _LEARNED_INPUTS = {  # where weights and biases stand in an operation's signature
     "CONV_2D": (1, 2), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1, 2), "TRANSPOSE_CONV": (1, 3), "PRELU": (1,),
@@ -70,13 +71,14 @@ LimitedCheck = Callable[[Case, int], str | None]
 
 
 def eight_bit(case: Case) -> str | None:
-    """Check that everything that is computed, in and out, is quantized to 8 bits."""
+    """Check that everything that is computed, in and out, is quantized to 8 bits, and that weights have no fewer."""
     for tensor in (*case.activations, *case.outputs):
         if tensor.dtype not in EIGHT_BITS:
             return f"works on {tensor.dtype} ('{tensor.name}'); the Edge TPU computes in 8 bits"
         if tensor.quantization is None:
             return f"works on {tensor.dtype} without a scale ('{tensor.name}')"
-    return None
+    small = [tensor.dtype for tensor in case.inputs if tensor.constant and tensor.dtype in _SMALLER]
+    return f"has weights of {small[0]}; the Edge TPU computes in 8 bits" if small else None
 
 
 def three_inner_dimensions(case: Case) -> str | None:

@@ -216,7 +216,7 @@ def _placed(main: Subgraph, found: Sequence[Finding], mapped: set[int]) -> tuple
         on_chip = operator.index in mapped
         entry = Placement(
             operator.index, operator.name, "edgetpu" if on_chip else "cpu", finding.reason, finding.confidence,
-            finding.rule, finding.source, cure=finding.cure if not finding.maps else None,
+            finding.rule, finding.source, cure=finding.cure if finding.rule else None,
         )  # fmt: skip
         if finding.maps and not on_chip:
             entry = _left_out(entry, placed[behind] if behind is not None else None)

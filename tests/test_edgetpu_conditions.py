@@ -66,6 +66,12 @@ def computed_weights() -> Model:
     return model
 
 
+def four_bit() -> Model:
+    model = start()
+    weights = model.constant("w4", np.ones((4, 1, 1, 4), np.int8), "int4", scale=0.1)
+    return model.chain("CONV_2D", weights, -1)
+
+
 def unscaled() -> Model:
     model = start()
     model.tensors[model.last].quantization = None
@@ -74,7 +80,13 @@ def unscaled() -> Model:
 
 def depthwise(y: int, x: int) -> Model:
     model = start()
-    options: dict[str, Any] = {"dilationHFactor": y, "dilationWFactor": x, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+    options: dict[str, Any] = {
+        "dilationHFactor": y,
+        "dilationWFactor": x,
+        "strideH": 1,
+        "strideW": 1,
+        "depthMultiplier": 1,
+    }
     return model.chain("DEPTHWISE_CONV_2D", model.weights(1, 3, 3, 4), -1, **options)
 
 
@@ -90,7 +102,7 @@ CASES: dict[str, tuple[int | None, list[Make], list[Make]]] = {
         None,
         [lambda: start().chain("RELU"), lambda: start(dtype="uint8").chain("QUANTIZE")],
         [lambda: start(dtype="float32").chain("QUANTIZE"), lambda: start().chain("DEQUANTIZE", dtype="float32"),
-         lambda: start(dtype="int16").chain("RELU"), unscaled],
+         lambda: start(dtype="int16").chain("RELU"), unscaled, four_bit],
     ),
     "three_inner_dimensions": (
         None,
