@@ -132,8 +132,18 @@ def finish(process: subprocess.Popen[str]) -> Answer:
 
 @pytest.fixture(scope="session")
 def session_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the store that all end-to-end tests of a session share, so that TensorFlow imports digits only once."""
-    return tmp_path_factory.mktemp("session-store")
+    """Return the store that all end-to-end tests of a session share, so that TensorFlow imports digits only once.
+
+    The converters' environments, which take minutes to make, are those of all workers, and of the next session too
+    where EDGESHIP_TEST_ENVIRONMENTS names a folder for them.
+    """
+    made = tmp_path_factory.mktemp("session-store")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    environments = Path(os.environ.get("EDGESHIP_TEST_ENVIRONMENTS") or shared / "environments")
+    environments.mkdir(parents=True, exist_ok=True)
+    (made / "environments").symlink_to(environments.resolve())
+    return made
 
 
 @pytest.fixture
