@@ -139,11 +139,15 @@ def _doubts(placed: Sequence[Placement]) -> Iterator[str]:
             f"Use a smaller input, or fewer channels at the start: {crowded[0].reason}; the compiler was seen to stop early or to give "
             f"up on such models, from operation {crowded[0].index} on"
         )
-    unsure = [
-        entry for entry in placed if entry.on == "edgetpu" and entry.confidence == "unknown" and entry.rule != "crowded"
-    ]
-    if unsure:
-        yield f"Not sure to map, and what stands behind would stay on the CPU with it: {_counted(unsure)}"
+    groups: dict[tuple[str, str], list[Placement]] = {}
+    for entry in placed:
+        if entry.on == "edgetpu" and entry.confidence == "unknown" and entry.rule != "crowded":
+            groups.setdefault((entry.name, entry.rule), []).append(entry)
+    for group in groups.values():
+        cure = (
+            f". {_sentence(group[0].cure)}" if group[0].cure else "; what stands behind would stay on the CPU with it"
+        )
+        yield f"Not sure to map: {_counted(group)}, {group[0].reason}{cure}"
 
 
 def _counted(entries: Sequence[Placement]) -> str:

@@ -143,7 +143,16 @@ def test_sizes_go_from_seen_mapped_over_unknown_to_seen_refused(
 
 def test_a_doubt_is_among_the_suggestions(tmp_path: Path) -> None:
     (text,) = foretold(resized(256, 32), tmp_path).suggestions
-    assert text.startswith("Not sure to map") and "RESIZE_NEAREST_NEIGHBOR, operation 0" in text
+    assert text.startswith("Not sure to map: RESIZE_NEAREST_NEIGHBOR, operation 0, makes 1x256x256x32")
+
+
+def test_a_scale_a_channel_in_a_dense_layer_is_a_doubt_with_a_cure(tmp_path: Path) -> None:
+    """Measured: runtimes of the compiler's age load it and compute a constant."""
+    model = EightBit().source(shape=(1, 16))
+    model.chain("FULLY_CONNECTED", model.weights(4, 16, scales=4), -1, shape=(1, 4))
+    found = foretold(model, tmp_path)
+    assert (found.operators[0].on, found.operators[0].confidence) == ("edgetpu", "unknown")
+    assert "Quantize the weights of FULLY_CONNECTED with one scale" in found.suggestions[0]
 
 
 def test_the_change_that_frees_most_comes_first(tmp_path: Path) -> None:
