@@ -121,7 +121,7 @@ def declared(source: Path, model: onnx.ModelProto) -> list[Declared]:
             raise BadInput(
                 f"{source}: input '{value.name}' says nothing of its shape", hint="export it with a declared shape"
             )
-        image = len(axes) == 4 and dtype == "float32" and _is_image(value.name, readers)
+        image = len(axes) == 4 and _is_image(value.name, readers)
         limit = _limit(value.name, readers, model.graph) if dtype.startswith(("int", "uint")) else 2
         found.append(Declared(value.name, axes, dtype, image, limit))
     if not found:

@@ -116,4 +116,4 @@ def _faults() -> tuple[type[Exception], ...]:
 def _plain(fault: Exception) -> str:
     """Return the runtime's complaint without its own source lines and codes."""
     text = first_line(fault)
-    return text.partition(" : ")[2].partition(" : ")[2] or text if text.startswith("[ONNXRuntimeError]") else text
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
