@@ -49,19 +49,32 @@ def edgetpu(
         str | None,
         typer.Option("--link", help="usb3, usb2 or pcie, for the segments' estimate; default: the target's."),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Compile this file together with it, to share the chip's memory; repeat for more."),
+    ] = None,
     data: DataOption = None,
     scale: ScaleOption = None,
     offset: OffsetOption = None,
     seed: SeedOption = 0,
     out: OutOption = None,
 ) -> None:
-    """Say which operations of an 8-bit model run on an Edge TPU, which stay on the CPU, and what to change."""
+    """Say which operations of an 8-bit model run on an Edge TPU, which stay on the CPU, and what to change.
+
+    Where edgetpu_compiler is installed it compiles the file too, and --out names the folder that keeps what it makes.
+    """
     from edgeship import edgetpu as edgetpus
     from edgeship import segments as segmenting
+    from edgeship.report.compilation_terminal import CompilationTerminal
     from edgeship.report.edgetpu_terminal import EdgeTpuTerminal
     from edgeship.report.segments_terminal import SegmentsTerminal
 
-    answer = edgetpus.examine(edgetpus.Question(model, target, runtime, several_subgraphs))
+    kept = front.folder("--out", out) if segments is None else None
+    question = edgetpus.Question(
+        model, target, runtime, several_subgraphs, segments or 1, tuple(beside or ()), out=kept
+    )
+    with context.obj.listening() as listener:
+        answer = edgetpus.examine(question, listener.on_progress)
     table = {"model": answer.model, "path": answer.path, "target": answer.target, **asdict(answer.forecast)}
     screen: Front = context.obj
     made = None
@@ -74,6 +87,8 @@ def edgetpu(
             made = segmenting.split(order, listener.on_progress)
         table["segments"] = segmenting.contract(made)
     screen.show(table, lambda terminal: EdgeTpuTerminal().forecast(answer.path, answer.target, answer.forecast))
+    if answer.compiled is not None and not screen.json:
+        CompilationTerminal().compiled(answer.compiled)
     if made is not None and not screen.json:
         SegmentsTerminal().segments(made)
 

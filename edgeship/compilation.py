@@ -38,12 +38,14 @@ class CompileOrder:
         segments: into how many pieces each is cut.
         min_runtime: the oldest runtime of the chip that has to take the result, by its own number.
         timeout_s: seconds that the compiler may take for one piece.
+        several_subgraphs: it may make several parts for the chip, where it would stop after the first.
     """
 
     sources: tuple[Source, ...]
     segments: int = 1
     min_runtime: int | None = None
     timeout_s: float = 180.0
+    several_subgraphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ class Compilation:
             for name, count in part.cpu_operators.items():
                 found[name] = found.get(name, 0) + count
         return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class CompiledFiles:
+    """What a compiler made, and where its files were left: nowhere unless a folder was named."""
+
+    made: Compilation
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

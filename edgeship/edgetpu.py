@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeship import compiled, edgetpu_rules, flatbuffer, forecast
+from edgeship import compilation, compiled, edgetpu_rules, flatbuffer, forecast
 from edgeship import model as models
 from edgeship import target as targets
+from edgeship.compilation import CompiledFiles
+from edgeship.compiling import compile_files
 from edgeship.errors import BadInput, NothingToDo
 from edgeship.out_folder import ARTIFACT
+from edgeship.progress import OnProgress, silent
 from edgeship.run_edgetpu import Forecast
 from edgeship.target import Accelerator, Target
 
@@ -18,12 +21,19 @@ USUAL_TARGET = "coral-usb"
 
 @dataclass(frozen=True)
 class Question:
-    """What the user asked about a file; `runtime` None is the target's own, else the newest known."""
+    """What the user asked about a file; `runtime` None is the target's own, else the newest known.
+
+    The compiler, where it is installed, cuts the file into `segments`, or compiles it together with others, `beside` it in the
+    chip's memory in their order; `out` gets what it makes.
+    """
 
     model: str
     target: str = USUAL_TARGET
     runtime: int | None = None
     several_subgraphs: bool = False
+    segments: int = 1
+    beside: tuple[str, ...] = ()
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -34,14 +44,16 @@ class Answer:
     path: str
     target: str
     forecast: Forecast
+    compiled: CompiledFiles | None = None
 
 
-def examine(question: Question) -> Answer:
-    """Return what of a model will run on the target's Edge TPU.
+def examine(question: Question, on_progress: OnProgress = silent) -> Answer:
+    """Return what of a model will run on the target's Edge TPU, and what the compiler says where it is installed.
 
     Raises:
         BadInput: the file or the target cannot be used: not TFLite, not 8-bit, open sizes, no Edge TPU there.
         NothingToDo: the file is compiled already.
+        StageFailed: the compiler refused it, hung or broke.
     """
     target = targets.read(question.target)
     chip = chip_of(target)
@@ -54,7 +66,24 @@ def examine(question: Question) -> Answer:
         )
     forecast.check(graph, path)
     found = forecast.forecast(graph, chip=chip, runtime=runtime, several_subgraphs=question.several_subgraphs)
-    return Answer(question.model, str(path), target.name, found)
+    done = compile_files(
+        [path, *(_eight_bit(name) for name in question.beside)], chip.kind, min_runtime=runtime, segments=question.segments,
+        several_subgraphs=question.several_subgraphs, out=question.out, on_progress=on_progress,
+    )  # fmt: skip
+    if done is not None:
+        found = replace(found, compiler=compilation.contract(done.made))
+    return Answer(question.model, str(path), target.name, found, done)
+
+
+def _eight_bit(argument: str) -> Path:
+    """Return a file to compile beside another.
+
+    Raises:
+        BadInput: it cannot be compiled.
+    """
+    path = _file(argument)
+    forecast.check(flatbuffer.read(path), path)
+    return path
 
 
 def chip_of(target: Target) -> Accelerator:

@@ -169,7 +169,10 @@ def test_doctor_says_what_is_installed(own_store: Path) -> None:
     assert table["store"] == str(own_store)
     assert table["store_writable"] is True
     assert table["ready"]["core"] is True
-    assert all(tool["version"] or tool["install"].startswith(("pip install", "made by")) for tool in table["tools"])
+    assert all(
+        tool["version"] or tool["install"].startswith(("pip install", "made by", "https://coral.ai"))
+        for tool in table["tools"]
+    )
     assert "numpy" in run("doctor").stdout
 
 

@@ -124,6 +124,7 @@ def _called(order: CompileOrder, program: Program, stems: list[str], folder: Pat
     runtime = _min_runtime(order, program)
     words += ["--min_runtime_version", str(runtime)] if runtime is not None else []
     words += ["--num_segments", str(order.segments)] if order.segments > 1 else []
+    words += ["--enable_multiple_subgraphs"] if order.several_subgraphs else []
     patience_s = order.timeout_s * order.segments + max(2.0, order.timeout_s / 6)
     names = ", ".join(source.name for source in order.sources)
     try:

@@ -288,6 +288,10 @@ def _cut(model: Any, start: int, end: int) -> None:
     if later:
         graph.outputs = sorted(made & wanted)
     graph.operators, model.signatureDefs = kept, None
+    used = {graph.tensors[index].buffer for index in read}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
 
 
 def _read(path: Path) -> Any:

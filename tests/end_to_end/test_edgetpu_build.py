@@ -180,3 +180,42 @@ def test_a_setting_that_names_no_program(here: Here, work: Path, monkeypatch: py
     monkeypatch.setenv(edgetpu.SETTING, "")
     monkeypatch.setenv(edgetpu.TIMEOUT_SETTING, "soon")
     assert here(*BUILD).code == 0  # nothing is compiled, so nothing is timed
+
+
+def test_the_command_compiles_several_together_and_keeps_them(
+    here: Here, use: Callable[[CompilerMode], Path], work: Path
+) -> None:
+    use("works")
+    assert here(*BUILD).code == 0
+    shutil.copyfile("out/model.tflite", "first.tflite")
+    shutil.copyfile("out/model.tflite", "second.tflite")
+    answer = here("edgetpu", "first.tflite", "--with", "second.tflite", "--out", "made", "--json")
+    assert answer.code == 0, answer.stderr
+    parts = answer.table["compiler"]["parts"]
+
+    assert [part["model"] for part in parts] == ["first.tflite", "second.tflite"]
+    assert sorted(path.name for path in Path("made").iterdir()) == ["first_edgetpu.tflite", "second_edgetpu.tflite"]
+    assert parts[1]["remaining_bytes"] < parts[0]["remaining_bytes"]
+    shown = here("edgetpu", "first.tflite").stdout
+    assert "stand-in" in shown
+    assert "1 of 1" in shown
+    assert sorted(path.name for path in Path().glob("first*")) == ["first.tflite"]  # without --out nothing is kept
+
+
+def test_the_command_says_what_the_compiler_complains_of(here: Here, use: Callable[[CompilerMode], Path]) -> None:
+    assert here(*BUILD).code == 0
+    use("refused")
+    answer = here("edgetpu", "out/model.tflite", "--out", "made")
+    assert answer.code == 5
+    assert "large activation tensors" in answer.message
+    assert not Path("made").exists()
+
+
+def test_doctor_knows_the_compiler(here: Here, use: Callable[[CompilerMode], Path]) -> None:
+    def told() -> dict[str, Any]:
+        (tool,) = [tool for tool in here("doctor", "--json").table["tools"] if tool["name"] == edgetpu.NAME]
+        return dict(tool)
+
+    assert (told()["version"], told()["install"]) == (None, edgetpu.INSTALL)
+    use("works")
+    assert told()["version"] == f"{standin.COMPILER_VERSIONS[0]} (stand-in)"
