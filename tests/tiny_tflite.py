@@ -26,7 +26,7 @@ _OPTIONS = {
     "EXPAND_DIMS": "ExpandDimsOptions", "STRIDED_SLICE": "StridedSliceOptions", "DEPTH_TO_SPACE": "DepthToSpaceOptions",
     "GELU": "GeluOptions", "SPLIT": "SplitOptions", "UNPACK": "UnpackOptions", "REDUCE_MAX": "ReducerOptions", "DIV": "DivOptions",
     "SQUARED_DIFFERENCE": "SquaredDifferenceOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
-    "RESIZE_BILINEAR": "ResizeBilinearOptions", "SPLIT_V": "SplitVOptions", "GATHER": "GatherOptions", "SUM": "ReducerOptions", "PAD": "PadOptions", "PADV2": "PadV2Options",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions", "SPLIT_V": "SplitVOptions", "GATHER": "GatherOptions", "SUM": "ReducerOptions", "PAD": "PadOptions", "SHAPE": "ShapeOptions", "PADV2": "PadV2Options",
 }  # fmt: skip
 
 

@@ -25,6 +25,9 @@ def rewrite(editor: GraphEditor) -> int:
         if editor.is_constant(inner) or any(port.tensor == inner for port in (*editor.inputs, *editor.outputs)):
             continue
         ports[place] = Port(ports[place].name, inner)
+        if editor.signature is None:  # without one a tensor's name is what the app knows
+            names = editor.tensors[outer].name, editor.tensors[inner].name
+            editor.tensors[inner].name, editor.tensors[outer].name = names
         editor.replace(operator, [])
         count += 1
     return count

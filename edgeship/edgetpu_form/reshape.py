@@ -1,4 +1,4 @@
-"""SQUEEZE, EXPAND_DIMS and transpositions that move no value, as RESHAPE; SOFTMAX over one axis of many as one row."""
+"""SQUEEZE, EXPAND_DIMS and transpositions that move no value, as RESHAPE."""
 
 from __future__ import annotations
 
