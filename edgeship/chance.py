@@ -16,94 +16,122 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeship.noise import Noise, location
-from edgeship.resampling import REPLICATES, Array, draw, normal, uniform
+from edgeship.resampling import REPLICATES, Array, draw, normal
 
 _TAIL = 0.05
 _FALL = 4  # how fast the history is trusted less
-_UNUSUAL = 2.5  # standard deviations of a reference outside which its slope was never seen
+_FOLLOWS = 0.95  # of the reference: nothing is left of it that the level does not follow
 _LEAST_P = 1e-12
 
 
 @dataclass(frozen=True)
 class Design:
-    """One night as it was measured: how many runs of each, and what the reference says of the device.
+    """One night as it was measured: how many runs of each, and how it is weighed.
 
     Attributes:
-        shift: how far the level is moved by what the reference says.
-        shift_sd: standard error of that, from the slope's.
-        doubt: width of what is not known of it, where the reference lies outside its history.
-        trust: weight of the old runs against the history for an ordinary night; 1 without history.
-        usual: standard deviations, each `usual_sd`, that the old runs nearly always lie within, around the history.
-        moved: how far the reference lies from its own history, `moved_sd` how far it does by chance; 0 and inf without.
+        trust: weight of the old runs against the history for an ordinary night; 1 without history, 0 without old runs.
+        shift_sd: standard error of the level that the reference lets one expect.
+        off_sd: how far the old runs lie from that level by chance; None without old runs.
+        moved_sd: how far the reference, where the level does not follow it, lies from its history by chance; None without.
+        usual: how many of these standard deviations are still nothing unusual.
         variance: of the night's difference.
     """
 
     new: int
     old: int
-    shift: float
-    shift_sd: float
-    doubt: float
     trust: float
+    shift_sd: float
+    off_sd: float | None
+    moved_sd: float | None
     usual: float
-    usual_sd: float
-    moved: float
-    moved_sd: float
     variance: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What nights show, one row a night: new and old runs above the expected level, and the reference above its own."""
+
+    above: Array
+    off: Array
+    moved: Array
+
+
+def expected(noise: Noise, reference: float) -> tuple[float, float, float]:
+    """Return how far the reference moves the level, that shift's standard error, and what of it the level ignores."""
+    if noise.reference_level is None or not np.isfinite(reference):
+        return 0.0, 0.0, 0.0
+    moved = reference - noise.reference_level
+    return noise.slope * moved, noise.slope_sd * abs(moved) * (noise.slope > 0), max(1 - noise.slope, 0.0) * moved
 
 
 def design(noise: Noise, new: int, old: int, reference: float) -> Design:
     """Return how a night with so many runs is weighed; `reference` is its logarithm or nan."""
-    shift = shift_sd = doubt = moved = 0.0
-    moved_sd = math.inf
-    if noise.reference_level is not None and noise.reference_sd is not None and np.isfinite(reference):
-        moved, moved_sd = reference - noise.reference_level, noise.reference_sd / max(1 - noise.slope, 0.01)
-        seen = float(np.clip(moved, -_UNUSUAL * noise.reference_sd, _UNUSUAL * noise.reference_sd))
-        missing = max(1 - noise.slope, 0.0) * (moved - seen)  # between what was learned and following wholly
-        shift, doubt = noise.slope * moved + missing / 2, abs(missing)
-        shift_sd = noise.slope_sd * abs(seen)
-    history = noise.between_sd**2 + noise.level_sd**2 + shift_sd**2 + doubt**2 / 12
+    _, shift_sd, _ = expected(noise, reference)
+    history = noise.between_sd**2 + noise.level_sd**2 + shift_sd**2
     runs = noise.location_variance
-    if not old:
-        trust = 0.0
-    elif noise.level is None:
-        trust = 1.0
-    else:
-        trust = history / (history + runs / old)
+    trust = 0.0 if not old else 1.0 if noise.level is None else history / (history + runs / old)
     variance = runs / new + (trust**2 * runs / old if old else 0.0) + (1 - trust) ** 2 * history
-    usual_sd = math.sqrt(history + runs / max(old, 1))
-    return Design(new, old, shift, shift_sd, doubt, trust, noise.usual, usual_sd, moved, moved_sd, variance)
+    ignores = noise.reference_sd is not None and np.isfinite(reference) and noise.slope < _FOLLOWS
+    moved_sd = (1 - noise.slope) * noise.reference_sd if ignores and noise.reference_sd else None
+    off_sd = math.sqrt(history + runs / old) if old and noise.level is not None else None
+    return Design(new, old, trust, shift_sd, off_sd, moved_sd, noise.usual, variance)
 
 
-def difference(night: Design, new: Array, old: Array, level: Array | float) -> Array:
-    """Return how much worse the new runs are, from the locations of both and what the history expects.
+def weights(nights: Sequence[Design]) -> Array:
+    """Return what each night is worth."""
+    precisions = np.array([1 / night.variance for night in nights])
+    return np.asarray(precisions / precisions.sum())
 
-    The old runs are believed the more the further they and the reference lie from the history: then the device has moved.
+
+def differences(nights: Sequence[Design], seen: Seen, last: int) -> tuple[Array, ...]:
+    """Return how much worse the new runs of the last nights are: one estimate, or two that must both be beyond chance.
+
+    The device's own shift shows in the old runs and in the reference. With old runs the history is believed less the
+    further that shift is from usual, tonight or over the trial, and never so that the difference grows. Without, a
+    difference must stand whether the level follows the reference as it did, or wholly.
     """
-    if not night.old:
-        return np.asarray(new - level)
-    own, its = night.usual_sd**-2, night.moved_sd**-2
-    distance = np.abs(own * (old - level) + its * night.moved) / math.sqrt(own + its)
-    keep = (night.usual / np.maximum(distance, night.usual)) ** _FALL
-    paired, whole = new - old, (1 - night.trust) * (old - level)
-    trusting, wary = paired + whole, paired + keep * whole
+    chosen, part = nights[-last:], slice(-last, None)
+    mine = weights(chosen)
+    trust = np.array([night.trust for night in chosen])
+    trusting = mine @ (seen.above[part].T - trust * seen.off[part].T).T
+    shift, distance = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
+    if not all(night.old for night in chosen):
+        follows = np.asarray(trusting - float(mine @ (1 - trust)) * shift)
+        return (trusting, follows) if any(night.moved_sd for night in chosen) else (trusting,)
+    whole = _shift(nights, seen)
+    shift, distance = np.where(whole[1] > distance, whole, (shift, distance))
+    usual = nights[-1].usual
+    keep = (usual / np.maximum(distance, usual)) ** _FALL
+    wary = trusting - (1 - keep) * float(mine @ (1 - trust)) * shift
     nearer = np.where(np.abs(wary) < np.abs(trusting), wary, trusting)
-    return np.asarray(np.where(trusting * wary > 0, nearer, 0.0))
+    return (np.asarray(np.where(trusting * wary > 0, nearer, 0.0)),)
 
 
-def by_chance(noise: Noise, nights: Sequence[Design]) -> Array:
-    """Return replicates of each night's difference when nothing changed: one row a night."""
+def _shift(nights: Sequence[Design], seen: Seen) -> tuple[Array, Array]:
+    """Return how far the device is off its history over some nights, and how many standard deviations that is."""
+    own = np.array([night.off_sd**-2 if night.off_sd else 0.0 for night in nights])
+    its = np.array([night.moved_sd**-2 if night.moved_sd else 0.0 for night in nights])
+    power = float(own.sum() + its.sum())
+    if not power:
+        return np.zeros(seen.above.shape[1:]), np.zeros(seen.above.shape[1:])
+    shift = (own @ seen.off + its @ seen.moved) / power
+    return np.asarray(shift), np.abs(shift) * math.sqrt(power)
+
+
+def by_chance(noise: Noise, nights: Sequence[Design]) -> Seen:
+    """Return replicates of what nights show when nothing changed: one row a night."""
     level_error = noise.level_sd * normal(0)
     within, between = _inflation(noise.within_freedom, 1), _inflation(noise.between_freedom, 2)
-    rows = []
+    above, off, moved = [], [], []
     for number, night in enumerate(nights):
         first = 100 * (number + 1)  # each night has random numbers of its own
         runs = draw(noise.within, noise.within_sd, first + 10, night.new + night.old) * within
         shared = draw(noise.between, noise.between_sd, first, 1)[0] * between
-        level = level_error + night.shift_sd * normal(first + 3) + night.doubt * (uniform(first + 4) - 0.5)
-        new = _centred(runs[: night.new], noise.clip) + shared
-        old = _centred(runs[night.new :], noise.clip) + shared if night.old else np.zeros(REPLICATES)
-        rows.append(difference(night, new, old, level))
-    return np.stack(rows)
+        shared = shared - level_error - night.shift_sd * normal(first + 3)
+        above.append(_centred(runs[: night.new], noise.clip) + shared)
+        off.append(_centred(runs[night.new :], noise.clip) + shared if night.old else np.zeros(REPLICATES))
+        moved.append((night.moved_sd or 0.0) * normal(first + 4))
+    return Seen(np.stack(above), np.stack(off), np.stack(moved))
 
 
 def exceeds(replicates: Array, observed: float) -> float:

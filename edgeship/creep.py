@@ -26,7 +26,7 @@ _PERMUTATIONS = 2_000
 _LEAST, _SHORTEST, _LONGEST = 8, 3, 90  # nights: of a series, of a part of it, and looked back at the most
 _CLIP = 3.0
 _WORTH_A_TEST = 2.4  # standardized difference below which no series of eight nights is unusual
-_BEYOND_REFERENCE = 2.9  # one-sided 0.2 %
+_BEYOND = 2.9  # standard errors: one-sided 0.2 %
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find(nights: Sequence[Night], noise: Noise, metric: Metric) -> Creep | None:
     after, before = series[split:], series[:split]
     difference = centre(after, bend) - centre(before, bend)
     side = 1.0 if difference > 0 else -1.0
-    if not _beyond_reference(told, series, split, side, noise):
+    if not _beyond_controls(told, metric, split, side, noise):
         return None
     chance = _scores(tame[_orders(tame.size)]).max(axis=-1)  # symmetric: permutations have no side
     p = min(1.0, 2 * exceeds(chance, float(np.max(side * scores))))
@@ -107,16 +107,30 @@ def _followed(nights: Sequence[Night], noise: Noise, metric: Metric) -> Array:
     return series
 
 
-def _beyond_reference(nights: Sequence[Night], series: Array, split: int, side: float, noise: Noise) -> bool:
-    """Say whether the model moved more than the reference did, where that was measured."""
-    references = np.array([reference(night) for night in nights])
-    if np.isfinite(references[:split]).sum() < _SHORTEST or np.isfinite(references[split:]).sum() < _SHORTEST:
-        return True
-    left = series - (1 - noise.slope) * references
-    after, before = (part[np.isfinite(part)] for part in (left[split:], left[:split]))
-    steps = np.diff(left[np.isfinite(left)])
-    error = _deviation(steps) / math.sqrt(2) * math.sqrt(1 / after.size + 1 / before.size)
-    return bool(side * (np.median(after) - np.median(before)) > _BEYOND_REFERENCE * error)
+def _beyond_controls(nights: Sequence[Night], metric: Metric, split: int, side: float, noise: Noise) -> bool:
+    """Say whether the model moved more than the reference did, and than the baseline, where these were measured."""
+    news = np.array([centre(scaled(metric, night.new), noise.clip) for night in nights])
+    olds = [
+        centre(scaled(metric, night.old), noise.clip)
+        if night.old and night.baseline == nights[-1].baseline
+        else math.nan
+        for night in nights
+    ]
+    controls = [np.array([reference(night) for night in nights])]
+    if nights[-1].baseline is not None:
+        controls.append(np.array(olds))
+    for control in controls:
+        left = news - control
+        after, before = (part[np.isfinite(part)] for part in (left[split:], left[:split]))
+        if min(after.size, before.size) < _SHORTEST:
+            continue
+        bend = _CLIP * max(_deviation(left[np.isfinite(left)]), metric.floor / 4)
+        error = (
+            _deviation(np.diff(left[np.isfinite(left)])) / math.sqrt(2) * math.sqrt(1 / after.size + 1 / before.size)
+        )
+        if side * (centre(after, bend) - centre(before, bend)) <= _BEYOND * error:
+            return False
+    return True
 
 
 def _scores(series: Array) -> Array:

@@ -95,22 +95,33 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Look:
-    """The last nights of a trial together: difference from the baseline and what chance would have made of it."""
+    """The last nights of a trial together: differences from the baseline and what chance would have made of them."""
 
     nights: int
-    difference: float
-    replicates: Array
+    differences: tuple[float, ...]
+    replicates: tuple[Array, ...]
+
+    @cached_property
+    def difference(self) -> float:
+        """Return the difference nearest to none."""
+        return min(self.differences, key=abs)
 
     @cached_property
     def p(self) -> float:
-        """Return the two-sided p-value."""
-        above = chance.exceeds(self.replicates, self.difference)
-        return min(1.0, 2 * min(above, chance.exceeds(-self.replicates, -self.difference)))
+        """Return the two-sided p-value: a change is beyond chance in every estimate, and to the same side."""
+        above = max(map(chance.exceeds, self.replicates, self.differences))
+        below = max(
+            chance.exceeds(-drawn, -seen) for drawn, seen in zip(self.replicates, self.differences, strict=True)
+        )
+        return min(1.0, 2 * min(above, below))
 
     def interval(self, outside: float) -> tuple[float, float]:
         """Return the interval with so much of probability outside of it on each side."""
-        low, high = np.quantile(self.replicates, (outside, 1 - outside))
-        return self.difference - float(high), self.difference - float(low)
+        ends = [
+            seen - np.quantile(drawn, (1 - outside, outside))
+            for seen, drawn in zip(self.differences, self.replicates, strict=True)
+        ]
+        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
 
 @dataclass(frozen=True)
@@ -169,29 +180,29 @@ def judge(
 def _look(trial: Sequence[Night], noise: Noise, metric: Metric) -> tuple[tuple[_Look, ...], float | None]:
     """Return tonight alone and, if there are several nights, the last ones together; and how far the device is off."""
     usable = [night for night in trial if night.new and (night.old or noise.level is not None)]
-    designs, differences, drift = [], [], None
+    designs, rows = [], []
     for night in usable:
         new = centre(scaled(metric, night.new), noise.clip)
         old = centre(scaled(metric, night.old), noise.clip) if night.old else 0.0
-        weighed = chance.design(noise, len(night.new), len(night.old), reference(night))
-        level = old if noise.level is None else noise.level + weighed.shift
-        designs.append(weighed)
-        differences.append(float(chance.difference(weighed, np.array(new), np.array(old), level)))
-        drift = _drift(weighed, old - level, metric)
-    replicates = chance.by_chance(noise, designs)
-    looks = [_Look(1, differences[-1], replicates[-1])]
-    if len(usable) > 1:
-        precisions = np.array([1 / weighed.variance for weighed in designs])
-        weights = precisions / precisions.sum()
-        looks.append(_Look(len(usable), float(weights @ np.array(differences)), weights @ replicates))
-    return tuple(looks), drift
+        at = reference(night)
+        shift, _, moved = chance.expected(noise, at)
+        level = old if noise.level is None else noise.level + shift
+        designs.append(chance.design(noise, len(night.new), len(night.old), at))
+        rows.append((new - level, old - level if night.old else 0.0, moved))
+    seen, drawn = chance.Seen(*np.array(rows).T), chance.by_chance(noise, designs)
+    looks = []
+    for last in sorted({1, len(usable)}):
+        found = tuple(float(one) for one in chance.differences(designs, seen, last))
+        looks.append(_Look(last, found, chance.differences(designs, drawn, last)))
+    return tuple(looks), _drift(designs[-1], rows[-1], metric)
 
 
-def _drift(night: Design, off: float, metric: Metric) -> float | None:
+def _drift(night: Design, row: tuple[float, float, float], metric: Metric) -> float | None:
     """Return how far the old runs, else the reference, are off their history, where that is unusual."""
-    if night.old and abs(off) > _DRIFTED * night.usual_sd:
+    _, off, moved = row
+    if night.off_sd and abs(off) > _DRIFTED * night.off_sd:
         return metric.change(off)
-    return float(np.expm1(night.moved)) if abs(night.moved) > _DRIFTED * night.moved_sd else None
+    return float(np.expm1(moved)) if night.moved_sd and abs(moved) > _DRIFTED * night.moved_sd else None
 
 
 def _decide(case: _Case) -> Verdict:
