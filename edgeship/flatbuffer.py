@@ -158,7 +158,7 @@ def dequantized(stored: NDArray[Any], quantization: Quantization | None) -> NDAr
     if quantization is None:
         return stored.astype(np.float32)
     scales, zeros = quantization.scales, quantization.zero_points
-    if scales.size > 1 and stored.shape[quantization.axis] == scales.size:
+    if scales.size > 1 and stored.shape[quantization.axis : quantization.axis + 1] == (scales.size,):
         along = [1] * stored.ndim
         along[quantization.axis] = scales.size
         scales, zeros = scales.reshape(along), zeros.reshape(along)
@@ -278,6 +278,8 @@ class _Reader:
             raise ValueError(f"tensor {index} is quantized along axis {axis} of {len(shape)}")
         if not np.isfinite(scales).all():
             raise ValueError(f"tensor {index} has a scale that is no number")
+        if zeros.size not in (1, scales.size):
+            raise ValueError(f"tensor {index} has {scales.size} scales and {zeros.size} zero points")
         return Quantization(scales, np.broadcast_to(zeros, scales.shape) if zeros.size == 1 else zeros, axis)
 
     def _operator(self, index: int, operator: Any, tensor_count: int) -> Operator:

@@ -131,3 +131,19 @@ def test_packed_and_quantized_constants_have_their_real_values(tmp_path: Path) -
     assert found[1] is not None
     assert found[1].tolist() == [[0.0, 0.5], [1.0, 1.5]]
     assert flatbuffer.values(tensors[model.inputs[0]]) is None
+
+
+def test_a_single_value_with_several_scales_has_no_axis_for_them(tmp_path: Path) -> None:
+    """Found by bytes at random."""
+    model = TinyModel()
+    model.input("x", (1, 4))
+    odd = model.constant("odd", np.array(3, np.int8), scale=[0.5, 0.25])
+    assert flatbuffer.values(model.graph(tmp_path).main.tensors[odd]) == 3
+
+
+def test_zero_points_are_as_many_as_scales(tmp_path: Path) -> None:
+    model = TinyModel()
+    model.input("x", (1, 4), "int8", scale=[0.5, 0.25, 0.125])
+    model.tensors[0].quantization.zeroPoint = np.zeros(2, np.int64)
+    with pytest.raises(BadInput, match="has 3 scales and 2 zero points"):
+        model.graph(tmp_path)
