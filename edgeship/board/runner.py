@@ -160,7 +160,7 @@ class Model:
                 if batch > 1:
                     self.interpreter.resize_tensor_input(entry["index"], (batch, *shape[1:]))
             self.interpreter.allocate_tensors()
-        except (ValueError, RuntimeError, OSError) as fault:
+        except (ValueError, RuntimeError, OSError, AttributeError) as fault:  # the last of a library of another kind
             kind, where = ("failed", f"in batches of {batch}: ") if batch > 1 else ("bad-model", "")
             kind = "delegate" if self.asked else kind
             raise Refused(kind, where + one_line(fault)) from None
