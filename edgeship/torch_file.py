@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,13 +248,20 @@ def write_clean(source: Path, file: ExportedFile, out: Path) -> None:
         ".data/version": "6\n",
     }
     texts["data/sample_inputs/model.pt"] = ""  # would be unpickled
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as made:
+        for name, text in texts.items():
+            made.writestr(f"model/{name}", text)
+        for name, record in file.records.items():
+            with made.open(f"model/{name}", "w", force_zip64=True) as given:
+                for block in _blocks(source, archive, record):
+                    given.write(block)
+
+
+def _blocks(source: Path, archive: zipfile.ZipFile, record: str) -> Iterator[bytes]:
+    """Give a record bit by bit, and hold it against its checksum at the end."""
     try:
-        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as made:
-            for name, text in texts.items():
-                made.writestr(f"model/{name}", text)
-            for name, record in file.records.items():
-                with archive.open(record) as taken, made.open(f"model/{name}", "w", force_zip64=True) as given:
-                    while block := taken.read(1 << 20):
-                        given.write(block)
-    except (zipfile.BadZipFile, EOFError) as fault:
-        raise BadInput(f"{source}: damaged: {fault}", hint=AGAIN) from None
+        with archive.open(record) as stream:
+            while block := stream.read(1 << 20):
+                yield block
+    except _FAULTS as fault:
+        raise BadInput(f"{source}: damaged: the record {record[:80]!r}: {str(fault)[:200]}", hint=AGAIN) from None
