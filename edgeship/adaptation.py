@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeship import closeness, flatbuffer, interpret, quantized
 from edgeship.closeness import Difference
-from edgeship.edgetpu_form import FORMS
+from edgeship.edgetpu_form import FIRST, FORMS
 from edgeship.errors import BadInput, EdgeshipError, StageFailed
 from edgeship.graph_editor import GraphEditor
 from edgeship.progress import OnProgress, Progress
@@ -75,13 +76,16 @@ def adapt(on_progress: OnProgress, source: Path, name: str, feed: Path, out: Pat
     """
     given = interpret.load_feed(feed)
     count = len(next(iter(given.values())))
-    expected = _run(source, given, name)
+    original = _run(source, given, name)
     out.write_bytes(source.read_bytes())
+    held = _Held(
+        original, original, given, EIGHT_BITS if quantized.already_quantized(flatbuffer.read(source)) else None
+    )
     done: list[Rewrite] = []
     refused: set[str] = set()
     for _ in range(ROUNDS):
         before = len(done)
-        for place, (form, module) in enumerate(FORMS.items()):
+        for place, form in enumerate(sorted(FORMS, key=lambda form: form != FIRST)):
             on_progress(Progress("adapt", place, len(FORMS), form))
             if form in refused:
                 continue
@@ -89,13 +93,13 @@ def adapt(on_progress: OnProgress, source: Path, name: str, feed: Path, out: Pat
                 editor = GraphEditor(out)
             except BadInput:  # several graphs: nothing here reaches into loops and branches
                 return Adapted((), count)
-            places = module.rewrite(editor)
+            places = FORMS[form].rewrite(editor)
             if not places:
                 continue
             trial = out.with_name("trial.tflite")
             trial.write_bytes(editor.content())
-            found = _difference(expected, trial, given, source, exact=module.EXACT)
-            done.append(Rewrite(form, module.SUMMARY, places, found.relative_error, found.within))
+            found, held = _compared(held, trial, name, exact=FORMS[form].EXACT)
+            done.append(Rewrite(form, FORMS[form].SUMMARY, places, found.relative_error, found.within))
             if found.within:
                 trial.replace(out)
             else:
@@ -106,16 +110,33 @@ def adapt(on_progress: OnProgress, source: Path, name: str, feed: Path, out: Pat
     return Adapted(_joined(done), count)
 
 
-def _difference(expected: Outputs, trial: Path, given: Outputs, source: Path, *, exact: bool) -> Difference:
-    """Return how far the rewritten model's outputs are from the original's; beyond any tolerance where it does not run."""
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What the outputs are held against: the original's, and those of the model as it is by now.
+
+    An exact form is held against the latter, so that no approximation before it counts; `approximation` is the share
+    of the output's range that all of them together may cost.
+    """
+
+    original: Outputs
+    now: Outputs
+    given: Outputs
+    approximation: float | None
+
+
+def _compared(held: _Held, trial: Path, name: str, *, exact: bool) -> tuple[Difference, _Held]:
+    """Return how far the rewritten model's outputs are from the original's, and what the next one is held against."""
     steps = {spec.name: spec.scale for spec in flatbuffer.read(trial).interface.outputs if spec.scale is not None}
-    eight_bits = quantized.already_quantized(flatbuffer.read(source)) is not None
-    tolerance = closeness.TOLERANCE if exact else EIGHT_BITS if eight_bits else APPROXIMATION
+    limit = held.approximation or APPROXIMATION
     try:
-        got = _run(trial, given, source.name)
+        got = _run(trial, held.given, name)
     except EdgeshipError:
-        return Difference(float("inf"), float("inf"), tolerance, within=False, comparable=False)
-    return closeness.difference(expected, got, tolerance=tolerance, steps=steps)
+        return Difference(sys.float_info.max, sys.float_info.max, limit, within=False, comparable=False), held
+    total = closeness.difference(held.original, got, tolerance=limit, steps=steps)
+    step = closeness.difference(held.now, got, steps=steps)
+    if not (step if exact else total).within:
+        return replace(step if exact else total, within=False), held
+    return replace(total, within=True), replace(held, now=got)
 
 
 def _run(model: Path, given: Outputs, name: str) -> dict[str, NDArray[Any]]:

@@ -39,6 +39,7 @@ from edgeship.store import Store, home
 
 RECORD = "segments.json"
 TIMEOUT_S = 1800.0
+_NO_FASTER = 1.2
 _FLOAT = "the model is not int8 from end to end: its segments run on the host, and the Edge TPU takes none of them"
 _EDGETPU = "edgetpu-custom-op"
 _STATEFUL = frozenset(
@@ -158,11 +159,24 @@ def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsReco
         runtime = edgetpu_rules.runtime(forecast.runtime_of(target))
         stay = [forecast.forecast(flatbuffer.read(part), runtime=runtime).cpu_operators for part in parts]
         told = _told(graph, segments, made, names, stay, single.weight_bytes)
-        doubts = () if quantized.scheme(graph) == "int8" else (_FLOAT,)
+        doubts = _doubts(graph, order.count, single, pace)
         record = SegmentsRecord(name, target.name, str(out), chip.on_chip_bytes, told, pace, check, doubts)
         files: dict[str, Path | bytes] = {path.name: path for path in parts}
         out_folder.write(out, {**files, RECORD: _as_bytes(record)}, RECORD)
     return record
+
+
+def _doubts(graph: Graph, count: int, single: Segment, pace: Schedule) -> tuple[str, ...]:
+    """Return what speaks against running these segments."""
+    doubts = [] if quantized.scheme(graph) == "int8" else [_FLOAT]
+    gain = pace.throughput_per_s / pace.single_throughput_per_s
+    if gain < _NO_FASTER:
+        why = "its weights fit on one chip" if not single.streamed_bytes else "its largest piece cannot be cut"
+        doubts.append(
+            f"{count} chips in a row are estimated to give {gain:.2f} times the results of one, since {why}: "
+            f"the whole model on each of {count} chips gives {count} times as many"
+        )
+    return tuple(doubts)
 
 
 def contract(record: SegmentsRecord) -> dict[str, Any]:

@@ -65,3 +65,4 @@ FORMS: dict[str, Form] = {
     "slices": slices,
     "transpose": transpose,
 }
+FIRST = "fixed_shapes"  # the others ask for shapes, above all whether there is one row or several
