@@ -13,9 +13,10 @@ import pytest
 
 from edgeship import child, flatbuffer, interpret
 from edgeship.importers import IMPORTERS, Imported, Request, recognize
-from tests import tiny_keras
+from tests import tiny_keras, tiny_onnx
 
 SOURCES = {
+    "onnx": ("image_and_vector.onnx",),
     "keras": ("keras.keras", "tf_keras.keras", "tf_keras.h5", "keras.h5"),
     "saved_model": ("saved_model",),
     "tflite": ("float.tflite",),
@@ -27,13 +28,16 @@ CASES = [(name, source) for name, sources in SOURCES.items() for source in sourc
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     child.run(partial(tiny_keras.make_all, folder=folder), log=folder / "log.txt", timeout_s=600)
+    tiny_onnx.save(tiny_onnx.two_inputs(), folder / "image_and_vector.onnx")
     return folder
 
 
 @pytest.fixture(scope="module")
-def brought(folder: Path) -> dict[str, tuple[Request, Imported]]:
+def brought(folder: Path, session_store: Path) -> dict[str, tuple[Request, Imported]]:
     requests = [Request(folder / source, folder / f"{source}.out", folder / f"{source}.npz") for _, source in CASES]
-    answers = child.run(partial(tiny_keras.bring_all, requests=requests), log=folder / "log.txt", timeout_s=600)
+    home = {"EDGESHIP_HOME": str(session_store)}
+    bring = partial(tiny_keras.bring_all, requests=requests)
+    answers = child.run(bring, log=folder / "log.txt", timeout_s=1800, environment=home)
     found = {}
     for request, answer in zip(requests, answers, strict=True):
         assert isinstance(answer, Imported), answer
@@ -47,7 +51,7 @@ def test_every_importer_is_asked_and_the_dict_is_sorted() -> None:
 
 
 def test_recognizing_loads_no_heavy_library() -> None:
-    code = "import sys, edgeship.importers; print([n for n in ('tensorflow', 'h5py', 'keras', 'ai_edge_litert') if n in sys.modules])"
+    code = "import sys, edgeship.importers; print([n for n in ('tensorflow', 'h5py', 'keras', 'ai_edge_litert', 'onnx', 'onnxruntime') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
 
