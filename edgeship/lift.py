@@ -19,12 +19,14 @@ from edgeship.flatbuffer import Graph, Operator
 from edgeship.interpret import Runner
 from edgeship.lift_arithmetic import ARITHMETIC, product_of_computed
 from edgeship.lift_graph import Array, Step, Walk
-from edgeship.lift_layers import LINEAR
+from edgeship.lift_layers import LINEAR, NORM_EPSILON
 from edgeship.lift_moves import MOVES
 
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-6
 CHECKED_EXAMPLES = 4
+STATISTICS_EXAMPLES, STATISTICS_BATCH = 256, 16
+LEAST_VARIANCE = 1e-3  # of the mean of all channels, for one that says nothing
 BUILDERS = {**ARITHMETIC, **LINEAR, **MOVES}
 _STATIC = frozenset({"SHAPE", "RANK"})  # what they give does not depend on the values of their operand
 _MISFIT = (ValueError, TypeError, LookupError, NotImplementedError, AttributeError, ArithmeticError)
@@ -66,6 +68,7 @@ def lift(source: Path, inputs: Sequence[Array], *, aside: Path, name: str = "", 
     _run(runner, first)
     walk = _walk(graph, runner, named, channel_scales)
     model = _build(walk)
+    _recover_norms(walk, model, inputs)
     absolute, relative = _check(walk, model, runner, [array[:CHECKED_EXAMPLES] for array in inputs])
     return Lifted(model, absolute, relative, walk.shown, tuple(_notes(walk, hidden)))
 
@@ -148,6 +151,38 @@ def _build(walk: Walk) -> Any:
     return model
 
 
+def _recover_norms(walk: Walk, model: Any, inputs: Sequence[Array]) -> None:
+    """Give each batch norm what it had before it was folded: the mean and variance of what it works on, in real examples.
+
+    Its scale is then the deviation of its result, of like size in all channels, and training can move it.
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    if not walk.norms:
+        return
+    for norm in walk.norms:  # no statistics yet
+        ones = np.ones_like(norm.scale)
+        norm.layer.set_weights([norm.scale, norm.offset, 0 * ones, ones - NORM_EPSILON])
+    sources = tf_keras.Model(model.inputs, [norm.source for norm in walk.norms])
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def moments(given: Any) -> Any:
+        found = tf.nest.flatten(sources(given, training=False))
+        return [tf.nn.moments(tensor, list(range(len(tensor.shape) - 1))) for tensor in found]
+
+    batches = []
+    for start in range(0, min(len(inputs[0]), STATISTICS_EXAMPLES), STATISTICS_BATCH):
+        batch = [array[start : start + STATISTICS_BATCH] for array in _typed(model, inputs)]
+        batches.append([[part.numpy() for part in pair] for pair in moments(batch if len(batch) > 1 else batch[0])])
+    for number, norm in enumerate(walk.norms):
+        means, variances = (np.stack([batch[number][part] for batch in batches]) for part in (0, 1))
+        mean, variance = means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
+        variance = np.maximum(variance, LEAST_VARIANCE * variance.mean() + NORM_EPSILON)
+        scale = norm.scale * np.sqrt(variance + NORM_EPSILON)
+        norm.layer.set_weights([scale, norm.offset + norm.scale * mean, mean, variance])
+
+
 def _add(walk: Walk, operator: Operator) -> None:
     build = BUILDERS.get(operator.name)
     if build is None:
@@ -192,8 +227,12 @@ def _asked(runner: Runner, inputs: Sequence[Array], indices: Sequence[int]) -> l
     return [np.stack(values) for values in found]
 
 
+def _typed(model: Any, inputs: Sequence[Array]) -> list[Array]:
+    return [array.astype(tensor.dtype.as_numpy_dtype) for array, tensor in zip(inputs, model.inputs, strict=True)]
+
+
 def _answers(model: Any, inputs: Sequence[Array]) -> list[Array]:
-    given = [array.astype(tensor.dtype.as_numpy_dtype) for array, tensor in zip(inputs, model.inputs, strict=True)]
+    given = _typed(model, inputs)
     outputs = model(given if len(given) > 1 else given[0], training=False)
     return [np.asarray(output) for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 

@@ -32,6 +32,16 @@ class Step:
     tensor: Any
 
 
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """A batch norm that multiplies by `scale` and adds `offset`, one number a channel, and the Keras tensor it works on."""
+
+    layer: Any
+    scale: Array
+    offset: Array
+    source: Any
+
+
 @dataclass(eq=False)
 class Walk:
     """What is known on the way.
@@ -43,6 +53,9 @@ class Walk:
         channel_scales: whether each convolution is followed by a batch norm that holds its channels' scale and offset.
         shown: layer name → the name of the file's tensor that it computes.
         custom: how many layers there are of each operation without a Keras layer.
+        absorbed: operations that became part of the layer before them.
+        weights: layers and the values of their weights; they are set when the model is whole.
+        norms: the batch norms among the layers.
     """
 
     source: str
@@ -56,6 +69,7 @@ class Walk:
     custom: dict[str, int] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
     weights: list[tuple[Any, list[Array]]] = field(default_factory=list)
+    norms: list[Norm] = field(default_factory=list)
 
     def refuse(self, operator: Operator, why: str) -> StageFailed:
         """Return the refusal of an operation, which names it and the tensor that it computes."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeship.flatbuffer import Operator
-from edgeship.lift_graph import ACTIVATIONS, Array, Walk
+from edgeship.lift_graph import ACTIVATIONS, Array, Norm, Walk
 
 PADDING = {0: "same", 1: "valid"}
-_EPSILON = 1e-3
+NORM_EPSILON = 1e-6
 _UNEVEN = 4.0  # a dense layer whose channels differ in size by more than this had a batch norm folded into it
 
 
@@ -222,12 +222,12 @@ def build(walk: Walk, operator: Operator, linear: Linear, tensor: Any = None) ->
     offset = [] if follows.offset is None else [follows.offset]
     walk.weights.append((made, [kernel, *offset] if sizes is None else [kernel]))
     if sizes is not None:
+        # Its statistics are no batch's: it must not take those of one. Its scale and offset are trained all the same.
         norm = tf_keras.layers.BatchNormalization(
-            epsilon=_EPSILON, trainable=False, name=walk.layer_name(f"{name}/scale", name)
-        )  # its statistics are no data's: it must never take a batch's for them; its scale and offset are trained anyway
+            epsilon=NORM_EPSILON, trainable=False, name=walk.layer_name(f"{name}/scale", name)
+        )
+        walk.norms.append(Norm(norm, sizes, offset[0] if offset else np.zeros_like(sizes), tensor))
         tensor = norm(tensor)
-        zeros = np.zeros_like(sizes)
-        walk.weights.append((norm, [sizes, *(offset or [zeros]), zeros, np.full_like(sizes, 1 - _EPSILON)]))
     tensor = walk.activated(follows.last, tensor, follows.activation, name)
     if images:
         walk.put_images(follows.last, tensor, walk.shapes[operator.outputs[0]][0])

@@ -6,6 +6,7 @@ axis, of length 1, became the batch, and 1 where the batch stands before all axe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -161,7 +162,10 @@ def _gather_nd(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> 
 
 
 def _gelu(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> Any:
-    return tf.nn.gelu(tensors[0], approximate=options["approximate"])
+    x = tensors[0]
+    if options["approximate"]:
+        return tf.nn.gelu(x, approximate=True)
+    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))  # as its converter knows it; tf.nn.gelu may end in Erfc
 
 
 def _matmul(tf: Any, tensors: Sequence[Any], options: Options, lead: int) -> Any:
