@@ -13,6 +13,13 @@ from ai_edge_litert.interpreter import Interpreter  # with tflite-runtime: from 
 
 interpreter = Interpreter(model_path={path})
 interpreter.allocate_tensors()"""
+_HEAD_WITH_CHIP = """\
+import numpy as np
+from tflite_runtime.interpreter import Interpreter, load_delegate  # the release that the target names: newer ones crash
+
+chip = load_delegate({library})  # the first inference uploads the weights, and takes longer
+interpreter = Interpreter(model_path={path}, experimental_delegates=[chip])
+interpreter.allocate_tensors()"""
 _STEPS = (("scale", "*", 1.0), ("offset", "+", 0.0))
 _STORED = '''
 
@@ -33,13 +40,25 @@ def real(values, detail):
 '''
 
 
-def program(file_name: str, inputs: Sequence[Port], outputs: Sequence[Port], labels: Sequence[str]) -> str:
-    """Return Python text that feeds zeros of the right shape to the file, preprocessed, and prints what comes out."""
-    return "\n".join(_lines(file_name, inputs, outputs, labels)) + "\n"
+def program(
+    file_name: str,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    labels: Sequence[str],
+    *,
+    library: str | None = None,
+) -> str:
+    """Return Python text that feeds zeros of the right shape to the file, preprocessed, and prints what comes out.
+
+    Args:
+        library: the delegate's, which a compiled file needs.
+    """
+    head = _HEAD if library is None else _HEAD_WITH_CHIP
+    lines = [head.format(path=repr(file_name), library=repr(library)), *_lines(inputs, outputs, labels)]
+    return "\n".join(lines) + "\n"
 
 
-def _lines(file_name: str, inputs: Sequence[Port], outputs: Sequence[Port], labels: Sequence[str]) -> Iterator[str]:
-    yield _HEAD.format(path=repr(file_name))
+def _lines(inputs: Sequence[Port], outputs: Sequence[Port], labels: Sequence[str]) -> Iterator[str]:
     yield _STORED
     yield _REAL
     for index, port in enumerate(inputs):

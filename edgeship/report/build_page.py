@@ -20,6 +20,7 @@ from edgeship.run_edgetpu import Forecast
 
 _COSTLIEST = 10
 _NOTHING = "-"
+_EDGETPU_LIBRARY = "libedgetpu.so.1"
 
 
 def render(
@@ -71,7 +72,10 @@ def render(
         options=json.dumps(record.options, indent=2, ensure_ascii=False, default=str),
         artifact_name=Path(record.artifact).name,
         labelled=any(label != str(index) for index, label in enumerate(record.labels)),
-        program=program(Path(record.artifact).name, record.inputs, record.outputs, record.labels),
+        program=program(
+            Path(record.artifact).name, record.inputs, record.outputs, record.labels,
+            library=_EDGETPU_LIBRARY if record.compiler else None,
+        ),
     )  # fmt: skip
 
 

@@ -90,7 +90,10 @@ def test_with_the_compiler_both_files_are_there(here: Here, use: Callable[[Compi
     (stage,) = [stage for stage in table["stages"] if stage["stage"] == "compile"]
     assert stage["tools"] == {"edgetpu_compiler": standin.COMPILER_VERSIONS[0]}
     assert any("stand-in" in text for text in table["warnings"])
-    assert "no Edge TPU in a build" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "no Edge TPU in a build" in page
+    assert "load_delegate" in page
+    assert "Mapped to Edge TPU" in page
 
     again = here(*BUILD, "--json").table
     assert {stage["outcome"] for stage in again["stages"]} == {"cached"}
