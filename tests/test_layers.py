@@ -45,7 +45,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("trainable", "trained_file"),
     ("importers", "passes", "compilers", "runtimes", "devices", "standin.edgetpu_compiler"),
     ("onnx_rewrite",),
-    ("onnx_rewrite.recurrence", "onnx_rewrite.folding", "onnx_rewrite.sampling"),
+    ("onnx_rewrite.recurrence", "onnx_rewrite.folding", "onnx_rewrite.inlining", "onnx_rewrite.sampling"),
     ("onnx_rewrite.draft", "torch_entry", "torch_interface"),
     (
         "bridge",

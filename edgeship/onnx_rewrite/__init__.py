@@ -35,31 +35,39 @@ class Rewrite(Protocol):
 
 # The plugs need the names above, so they are imported below them.
 from edgeship.onnx_rewrite import (  # noqa: E402
+    activation,
     conditional,
     dense,
+    einsum,
     gelu,
     grouped_convolution,
     gru,
     identity,
+    loop,
     lstm,
     normalization,
     reshaping,
     resize,
     rnn,
+    scan,
 )
 
 REWRITES: dict[str, Rewrite] = {
+    "activation": activation,
     "conditional": conditional,
     "dense": dense,
+    "einsum": einsum,
     "gelu": gelu,
     "grouped_convolution": grouped_convolution,
     "gru": gru,
     "identity": identity,
+    "loop": loop,
     "lstm": lstm,
     "normalization": normalization,
     "reshaping": reshaping,
     "resize": resize,
     "rnn": rnn,
+    "scan": scan,
 }
 
 

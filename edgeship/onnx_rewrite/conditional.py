@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from edgeship.onnx_rewrite.draft import DoesNotFit, Draft, attribute, dims_of, refusal, replace_names
+from edgeship.onnx_rewrite.draft import DoesNotFit, Draft, attribute, dims_of, refusal
+from edgeship.onnx_rewrite.inlining import inline
 
 OPERATIONS: tuple[str, ...] = ("If",)
 NOTE = "inlined: the branch that is taken, or both and a choice where only the run tells"
@@ -20,10 +21,10 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
     branches = {True: attribute(node, "then_branch"), False: attribute(node, "else_branch")}
     taken = _only_fitting(draft, node, branches) if condition is None else bool(condition.reshape(-1)[0])
     if taken is not None:
-        for name, value in zip(node.output, _inline(draft, branches[taken]), strict=True):
+        for name, value in zip(node.output, inline(draft, branches[taken]), strict=True):
             draft.add("Identity", value, output=name)
         return True
-    both = [_inline(draft, branches[choice]) for choice in (True, False)]
+    both = [inline(draft, branches[choice]) for choice in (True, False)]
     for name, value, instead in zip(node.output, *both, strict=True):
         draft.add("Where", node.input[0], value, instead, output=name)
     return True
@@ -55,23 +56,3 @@ def _only_fitting(draft: Draft, node: onnx.NodeProto, branches: dict[bool, onnx.
                 node, f"its branches give different shapes ({taken} and {other}), by a condition known only at run time"
             )
     return None
-
-
-def _inline(draft: Draft, branch: onnx.GraphProto) -> list[str]:
-    """Add a branch's nodes under names that are new here; return the names of its outputs."""
-    names: dict[str, str] = {}
-    for tensor in branch.initializer:
-        names[tensor.name] = draft.name(tensor.name)
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        copy.name = names[tensor.name]
-        draft.know(copy.name, copy)
-    for inner in branch.node:
-        for name in inner.output:
-            if name:
-                names[name] = draft.name(name)
-        copied = onnx.NodeProto()
-        copied.CopyFrom(inner)
-        replace_names(copied, names, outputs=True)
-        draft.add_node(copied)
-    return [names.get(value.name, value.name) for value in branch.output]

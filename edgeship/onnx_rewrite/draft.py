@@ -253,7 +253,7 @@ class Draft:
             if self._strict:
                 raise DoesNotFit(refusal(node, f"it does not fit its inputs: {fault}").message) from fault
             return {}
-        except (RuntimeError, ValueError, TypeError):  # an input's type is not known
+        except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError):  # an input's type is not known
             return {}
         return found
 

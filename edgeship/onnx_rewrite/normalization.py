@@ -13,6 +13,7 @@ OPERATIONS: tuple[str, ...] = (
     "GroupNormalization",
     "InstanceNormalization",
     "LayerNormalization",
+    "LpNormalization",
     "MeanVarianceNormalization",
     "RMSNormalization",
 )
@@ -29,6 +30,7 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
         "GroupNormalization": _group,
         "InstanceNormalization": _instance,
         "LayerNormalization": _layer,
+        "LpNormalization": _length,
         "MeanVarianceNormalization": _mean_variance,
         "RMSNormalization": _root_mean_square,
     }
@@ -150,3 +152,16 @@ def _root_mean_square(draft: Draft, node: onnx.NodeProto) -> str:
     axes = range(attribute(node, "axis", -1) % len(shape), len(shape))
     squares = draft.reduce("ReduceMean", draft.add("Mul", value, value), axes)
     return _scaled(draft, node, _divided(draft, value, squares, attribute(node, "epsilon", 1e-5), value), None)
+
+
+def _length(draft: Draft, node: onnx.NodeProto) -> str:
+    """Divide by the length along an axis, the sum of sizes or the root of the sum of squares."""
+    value = node.input[0]
+    rank = len(draft.fixed_shape(node, value))
+    axis = attribute(node, "axis", -1) % rank
+    if attribute(node, "p", 2) == 1:
+        length = draft.reduce("ReduceSum", draft.add("Abs", value), [axis])
+    else:
+        length = draft.add("Sqrt", draft.reduce("ReduceSum", draft.add("Mul", value, value), [axis]))
+    kind = draft.dtype(value) or np.dtype(np.float32)
+    return draft.add("Div", value, draft.add("Max", length, draft.scalar(float(np.finfo(kind).tiny), kind)))
