@@ -56,8 +56,8 @@ def _bench(folder: Path, given: argparse.Namespace) -> None:
     np.savez(folder / "calibration.npz", **{f"input:{input_name}": images[:CALIBRATION]})
     with np.load(given.test) as stored:
         test = stored["inputs"].astype(np.float32), stored["labels"]
-    plain = _int8(folder, request.reference, "int8.tflite")
-    reference, plain_gzip = accuracy(request.reference, *test), _gzip_bytes(plain)
+    plain = to_int8(folder, request.reference, "int8.tflite")
+    reference, plain_gzip = accuracy(request.reference, *test), gzip_bytes(plain)
     print(f"float {reference:.4f}, int8 {accuracy(plain, *test):.4f}, gzip {plain_gzip} bytes")
     print(f"{'recipe':<18} {'top1':>7} {'drop':>8} {'zeros':>7} {'values':>7} {'gzip':>7} {'less':>6} {'seconds':>8}")
     for name in given.recipes:
@@ -66,22 +66,22 @@ def _bench(folder: Path, given: argparse.Namespace) -> None:
         start = Start(given.model, given.model, request.reference, imported.input_names, imported.output_names)
         order = training.Order(start, wanted, folder / "examples.npz", out, given.seed)
         trained = child.run(partial(training.train, order=order), log=folder / "log.txt")
-        final = out if wanted.qat else _int8(folder, out, f"{wanted.name}.int8.tflite")
-        top1, size = accuracy(final, *test), _gzip_bytes(final)
+        final = out if wanted.qat else to_int8(folder, out, f"{wanted.name}.int8.tflite")
+        top1, size = accuracy(final, *test), gzip_bytes(final)
         zeros = min(layer.sparsity for layer in trained.layers)
         values = max(layer.values_per_channel for layer in trained.layers)
         line = f"{wanted.name:<18} {top1:>7.4f} {reference - top1:>8.4f} {zeros:>7.3f} {values:>7} {size:>7}"
         print(f"{line} {1 - size / plain_gzip:>6.1%} {trained.seconds:>8.1f}", flush=True)
 
 
-def _int8(folder: Path, source: Path, name: str) -> Path:
+def to_int8(folder: Path, source: Path, name: str) -> Path:
     """Quantize a float file after training."""
     options, out = Quantization(scheme="int8"), folder / name
     quantize.quantize(silent, source, name=name, calibration=folder / "calibration.npz", options=options, out=out)
     return out
 
 
-def _gzip_bytes(path: Path) -> int:
+def gzip_bytes(path: Path) -> int:
     return len(gzip.compress(path.read_bytes(), 9, mtime=0))
 
 
