@@ -96,9 +96,10 @@ def rewritten(model: onnx.ModelProto, *, strict: bool = False) -> tuple[onnx.Mod
             draft.take()
             draft.keep(node)
             continue
-        if original and rewrite.NOTE:
+        made = draft.take()
+        if original and rewrite.NOTE and [fresh.op_type for fresh in made] != [node.op_type]:
             changed[node.op_type, rewrite.NOTE] += 1
-        pending.extendleft((fresh, False) for fresh in reversed(draft.take()))
+        pending.extendleft((fresh, False) for fresh in reversed(made))
     return draft.finished(model), tuple(_note(kind, note, count) for (kind, note), count in sorted(changed.items()))
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
+from onnx import numpy_helper
 
 from edgeship.onnx_rewrite.draft import Draft, replace_names
 
 
 def inline(draft: Draft, graph: onnx.GraphProto, inputs: Sequence[str] = ()) -> list[str]:
     """Add a graph's nodes, its inputs being these values; return the names of its outputs."""
+    graph = bare(draft, graph)
     names = {value.name: given for value, given in zip(graph.input, inputs, strict=True)}
-    for tensor in graph.initializer:
-        names[tensor.name] = draft.name(tensor.name)
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        copy.name = names[tensor.name]
-        draft.know(copy.name, copy)
     for node in graph.node:
         for name in node.output:
             if name:
@@ -27,6 +23,22 @@ def inline(draft: Draft, graph: onnx.GraphProto, inputs: Sequence[str] = ()) -> 
         replace_names(copied, names, outputs=True)
         draft.add_node(copied)
     return [names.get(value.name, value.name) for value in graph.output]
+
+
+def bare(draft: Draft, graph: onnx.GraphProto) -> onnx.GraphProto:
+    """Return a graph whose constants stand outside, once, however often it is inlined."""
+    if not graph.initializer:
+        return graph
+    names = {tensor.name: draft.const(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    made = onnx.GraphProto(name=graph.name, input=graph.input)
+    made.output.extend(
+        onnx.ValueInfoProto(name=names.get(value.name, value.name), type=value.type) for value in graph.output
+    )
+    for node in graph.node:
+        copied = made.node.add()
+        copied.CopyFrom(node)
+        replace_names(copied, names, outputs=False)
+    return made
 
 
 def stack(draft: Draft, parts: Sequence[str], axis: int, output: str) -> None:

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from edgeship.onnx_rewrite.draft import Draft, attribute, optional_input, refusal
-from edgeship.onnx_rewrite.inlining import inline, stack
+from edgeship.onnx_rewrite.inlining import bare, inline, stack
 
 OPERATIONS: tuple[str, ...] = ("Loop",)
 NOTE = "its steps put one after another"
@@ -23,7 +23,7 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
     Raises:
         BadInput: more steps than are reasonable, an end that the data decide, or nothing to collect.
     """
-    body: onnx.GraphProto = attribute(node, "body")
+    body = bare(draft, attribute(node, "body"))
     carried = len(body.input) - 2
     step = attribute(node, _STEP, 0)
     trips = draft.constant(optional_input(node, 0)) if optional_input(node, 0) else np.array(np.iinfo(np.int64).max)

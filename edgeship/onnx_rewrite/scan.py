@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from edgeship.onnx_rewrite.draft import Draft, attribute, refusal
-from edgeship.onnx_rewrite.inlining import inline, stack
+from edgeship.onnx_rewrite.inlining import bare, inline, stack
 
 OPERATIONS: tuple[str, ...] = ("Scan",)
 NOTE = "its steps put one after another"
@@ -20,7 +20,7 @@ def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
     """
     if draft.opset < 9:
         raise refusal(node, "its form of before opset 9")
-    body: onnx.GraphProto = attribute(node, "body")
+    body = bare(draft, attribute(node, "body"))
     scanned = attribute(node, "num_scan_inputs")
     values, sequences = list(node.input[: len(node.input) - scanned]), list(node.input[len(node.input) - scanned :])
     shapes = [draft.fixed_shape(node, name) for name in sequences]
