@@ -126,6 +126,8 @@ def _called(order: CompileOrder, program: Program, stems: list[str], folder: Pat
     words += ["--num_segments", str(order.segments)] if order.segments > 1 else []
     words += ["--enable_multiple_subgraphs"] if order.several_subgraphs else []
     patience_s = order.timeout_s * order.segments + max(2.0, order.timeout_s / 6)
+    bound = shutil.which("timeout")  # ends it, and its children, also where we were killed and end nothing any more
+    words = [bound, "--signal=KILL", f"{2 * patience_s:.0f}", *words] if bound else words
     names = ", ".join(source.name for source in order.sources)
     try:
         return call(
@@ -137,7 +139,8 @@ def _called(order: CompileOrder, program: Program, stems: list[str], folder: Pat
         hint = (
             f"more time: {TIMEOUT_SETTING}={max(600, 4 * math.ceil(order.timeout_s))}; a smaller input size helps most"
         )
-        raise StageFailed(f"{names}: {slow.message}", hint=hint, log=log) from None
+        text = f"{names}: {program.name} took longer than {patience_s:.0f} s and was ended; full log: {log}"
+        raise StageFailed(text, hint=hint, log=log) from slow
     except OSError as fault:
         raise MissingTool(f"{program.path}: does not run here: {fault.strerror}", hint=INSTALL) from None
 

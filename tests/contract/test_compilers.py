@@ -110,7 +110,7 @@ def test_a_model_that_maps_whole(program: Program, tmp_path: Path) -> None:
     assert part.size_bytes == graph.size_bytes
     assert part.file.isascii() and " " not in part.file
     log = (tmp_path / "compile.log").read_text()
-    assert log.startswith(f"$ {program.path} ")
+    assert f"{program.path} --show_operations" in log.splitlines()[0]
     assert f"Edge TPU Compiler version {program.version}" in log
 
 
@@ -204,10 +204,10 @@ def test_one_that_hangs_is_ended_with_its_children(broken: Program, tmp_path: Pa
         run(broken, tmp_path, chain(1), timeout_s=1.0)
     assert time.monotonic() - began < 30
     assert edgetpu.TIMEOUT_SETTING in (caught.value.hint or "")
-    assert not list(_running(str(tmp_path)))
+    assert not list(running(str(tmp_path)))
 
 
-def _running(word: str) -> Iterator[int]:
+def running(word: str) -> Iterator[int]:
     """Yield the processes whose working folder or command line lies in a folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 from edgeship import compiled, deliverable, digest, flatbuffer, standin
 from edgeship.compilers import edgetpu
 from edgeship.standin import CompilerMode
-from tests.conftest import Answer
+from edgeship.store import Store
+from tests.conftest import Answer, CommandLine
+from tests.contract.test_compilers import running
 from tests.tiny_tflite import separable
 
 Here = Callable[..., Answer]
@@ -222,3 +226,32 @@ def test_doctor_knows_the_compiler(here: Here, use: Callable[[CompilerMode], Pat
     assert (told()["version"], told()["install"]) == (None, edgetpu.INSTALL)
     use("works")
     assert told()["version"] == f"{standin.COMPILER_VERSIONS[0]} (stand-in)"
+
+
+def test_a_build_that_is_killed_leaves_no_compiler_running(work: Path, session_store: Path) -> None:
+    variables = {
+        edgetpu.SETTING: str(standin.edgetpu_compiler(work / "program", mode="hang")),
+        edgetpu.TIMEOUT_SETTING: "2",
+    }
+    process = CommandLine(session_store, work, variables).start(*BUILD)
+
+    def compiling() -> list[int]:
+        return [pid for pid in running(str(work / "program")) if pid != process.pid]
+
+    assert waited(compiling, 120)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert waited(lambda: not compiling(), 30)
+    assert not (work / "out").exists()
+    with Store(session_store) as store, store.scratch() as mine:  # whoever works next sweeps what was left
+        assert [path.name for path in (session_store / "work").iterdir()] == [mine.name]
+
+
+def waited(claim: Callable[[], Any], seconds: float) -> bool:
+    """Return whether a claim came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if claim():
+            return True
+        time.sleep(0.2)
+    return False
