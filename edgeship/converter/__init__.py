@@ -30,7 +30,9 @@ class Refused(Exception):
 class Converter:
     """A converter's process, which ends with us. Use it with `with`."""
 
-    def __init__(self, name: str, python: Path, script: str, *, memory_gib: float, log: Path) -> None:
+    def __init__(
+        self, name: str, python: Path, script: str, *, memory_gib: float, log: Path, folder: Path | None = None
+    ) -> None:
         """Prepare to start it at the first order.
 
         Args:
@@ -39,8 +41,9 @@ class Converter:
             script: a file of this folder.
             memory_gib: the data that it may allocate.
             log: gets its command line, and all that it prints.
+            folder: where it works, and has what it needs for a while; None: here, and where the system has it.
         """
-        self.name, self.log = name, log
+        self.name, self.log, self.folder = name, log, folder
         self._line = [str(python), "-I", "-B", str(HERE / script), str(memory_gib)]
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
@@ -83,7 +86,12 @@ class Converter:
             output.flush()
             try:
                 self._process = subprocess.Popen(
-                    self._line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=_environment()
+                    self._line,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
+                    cwd=self.folder,
+                    env=_environment(self.folder),
                 )
             except OSError as fault:
                 raise StageFailed(
@@ -125,7 +133,8 @@ class Converter:
         self._process = None
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path | None) -> dict[str, str]:
     """Return its variables: ours, without those that change which modules a Python finds, or how it draws progress."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept |= {"TMPDIR": str(folder)} if folder else {}
     return {**kept, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}

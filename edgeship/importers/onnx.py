@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 SUMMARY = "ONNX models, with weights inside or beside them"
 PACKAGES = ("onnx", "onnxruntime")
 ENVIRONMENTS = ("onnx2tf",)
+SCRIPT = "onnx2tf_runner.py"
 TIMEOUT_S, MEMORY_GIB = 600.0, 12.0
 _STEPS = 5
 
@@ -119,8 +120,8 @@ def bring(on_progress: OnProgress, request: Request) -> Imported:
     given = check_inputs.arrays(request.source, specs, shapes, request.examples, request.seed)
     python = environment.ready(ENVIRONMENTS[0], on_progress=on_progress, log=log)
     with (
-        Converter("onnx2tf", python, "onnx2tf_runner.py", memory_gib=MEMORY_GIB, log=log) as tool,
         tempfile.TemporaryDirectory(dir=request.check.parent) as scratch,
+        Converter("onnx2tf", python, SCRIPT, memory_gib=MEMORY_GIB, log=log, folder=Path(scratch)) as tool,
     ):
         on_progress(Progress("import", 1, _STEPS, "asking onnxruntime"))  # while the converter starts
         answered = onnx_run.outputs(request.source, onnx_file.content(request.source, model), ports, given)
@@ -185,7 +186,10 @@ def _by_some_route(
         tried.append(attempt)
         failure = _tried(tool, work, route, graph, work.folder / str(len(tried)), on_progress)
         if failure is None:
-            return (*notes, *((f"converted by {route.name}: {failures[0].text}",) if failures else ()))
+            return (
+                *notes,
+                *((f"converted by {route.name}; the first way failed: {failures[0].text}",) if failures else ()),
+            )
         failures.append(failure)
     raise _refusal(work, failures)
 
@@ -232,7 +236,7 @@ def _tried(
         (ran,) = interpret.outputs([Job(made, feed, str(work.request.source))], log=work.log, timeout_s=TIMEOUT_S)
         found = closeness.held(flatbuffer.read(made), work.expected, ran.outputs)
     except StageFailed as refusal:
-        return Failure(refusal.message)
+        return Failure(refusal.message.removeprefix(f"{work.request.source}: ").partition("; full log")[0])
     if not found.within:
         report = Path(answer["report"]) if answer["report"] else None
         return Failure(_apart(found), graph, made, report)
