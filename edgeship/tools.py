@@ -10,12 +10,16 @@ from edgeship.errors import MissingTool
 
 # Each package → the extra that brings it; what is not here belongs to the core.
 EXTRA: Mapping[str, str] = {
+    "alembic": "nightly",
     "litert-quantizer": "build",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "keras": "train",
+    "psycopg": "nightly",
+    "pyarrow": "parquet",
     "ruptures": "nightly",
     "scipy": "nightly",
+    "sqlalchemy": "nightly",
     "tensorflow": "train",
     "tensorflow-model-optimization": "train",
     "tf-keras": "train",

@@ -1,0 +1,223 @@
+"""One database by its URL: an SQLite file or a PostgreSQL server, and their failures in words without any password.
+
+Reading and writing are transactions of their own. SQLite: write-ahead log, so that nobody who reads waits; a writer takes
+its lock at once (BEGIN IMMEDIATE), since one that begins by reading could only fail when another wrote meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from edgeship import store, tools
+from edgeship.errors import BadInput, EdgeshipError, StageFailed
+
+FILE = "history.sqlite"
+WAIT_S = 30  # for a lock that another holds
+CONNECT_S = 10
+_SCHEMES = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+_SECRET = re.compile(r"pass|secret|key", re.IGNORECASE)
+
+
+class Database:
+    """A pool of connections to one database; `where` names it as messages may."""
+
+    def __init__(self, url: str | None) -> None:
+        self.url = _url(url or os.environ.get("EDGESHIP_HISTORY") or str(store.home() / FILE))
+        self.where = _shown(self.url)
+        self.lite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(Path(self.url.database or "")) if self.lite else _postgresql(self.url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a transaction that writes nothing.
+
+        Raises:
+            EdgeshipError: what the database refused, in words.
+        """
+        with self._told(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a transaction that is kept whole when the block ends, and not at all when it raises.
+
+        Raises:
+            EdgeshipError: what the database refused, in words.
+        """
+        with self._told(), self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise (_of_sqlite if self.lite else _of_postgresql)(error, self) from None
+
+    def hidden(self, text: str) -> str:
+        """Return a text without the password, should it stand in it."""
+        secrets = [self.url.password, *(value for key, value in self.url.query.items() if _SECRET.search(key))]
+        for secret in secrets:
+            if isinstance(secret, str) and secret:
+                text = text.replace(secret, "***")
+        return text
+
+
+def _url(text: str) -> URL:
+    """Return what a text names: a URL, or the path of an SQLite file."""
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        shown = re.sub(r"(?<=://).*@", "***@", text)
+        raise BadInput(f"{shown}: not the URL of a database", hint=f"a path, {_SCHEMES}") from None
+    match url.get_backend_name():
+        case "sqlite":
+            if not url.database or url.database == ":memory:":
+                raise BadInput(f"{text}: a history is a file, not memory", hint=_SCHEMES)
+            return URL.create("sqlite", database=url.database)
+        case "postgresql" | "postgres":
+            return url.set(drivername="postgresql+psycopg")
+        case other:
+            raise BadInput(f"{_shown(url)}: a history cannot be kept in {other}", hint=f"a path, {_SCHEMES}")
+
+
+def _shown(url: URL) -> str:
+    """Return a URL or path as people may see it."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or ""
+    query = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
+    shown = url.set(drivername=url.get_backend_name(), query=query)
+    return shown.render_as_string(hide_password=True)
+
+
+def _sqlite(path: Path) -> Engine:
+    """Return the pool of an SQLite file, whose folder is made."""
+    if path.is_dir():
+        raise BadInput(f"{path}: a folder; the file of a history is expected", hint=f"{path / FILE}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: its folder cannot be made: {error.strerror}", hint="name another file") from None
+    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": WAIT_S})
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # transactions are begun below, by us
+        _write_ahead(raw)
+        raw.execute("PRAGMA synchronous = FULL")  # what was kept is kept, also through a power cut
+        raw.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _write_ahead(raw: Any) -> None:
+    """Turn the write-ahead log on, once in the file's life; SQLite does not wait here for others by itself."""
+    import sqlite3
+
+    until = time.monotonic() + WAIT_S
+    while raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            raw.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname not in {"SQLITE_BUSY", "SQLITE_LOCKED"} or time.monotonic() > until:
+                raise
+        else:
+            return  # also where the file system cannot do it: then the journal is the older one
+        time.sleep(0.05)
+
+
+def _postgresql(url: URL) -> Engine:
+    """Return the pool of a PostgreSQL server. A workstation that died lets go of what it locked within a minute."""
+    tools.versions(("psycopg",))
+    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S})
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: Any, _record: object) -> None:
+        with raw.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{WAIT_S}s'")
+            for name, value in (("idle", 20), ("interval", 5), ("count", 4)):
+                cursor.execute(f"SET tcp_keepalives_{name} = {value}")
+        raw.commit()
+
+    return engine
+
+
+def _of_sqlite(error: DBAPIError, database: Database) -> EdgeshipError:
+    """Return what SQLite refused, in words."""
+    name: str = getattr(error.orig, "sqlite_errorname", "")
+    where = database.where
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StageFailed(
+            f"{where}: locked by another program for {WAIT_S} s", hint="end what writes to it, then again"
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return BadInput(
+            f"{where}: damaged, or no SQLite file: {error.orig}",
+            hint=f"move it away, or save what is readable: sqlite3 {where} .recover",
+        )
+    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
+        said = "no space left" if name == "SQLITE_FULL" else str(error.orig)
+        return StageFailed(f"{where}: not written: {said}", hint="free some space; what was kept before is whole")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+        return BadInput(f"{where}: cannot be written: {error.orig}", hint="name a file in a folder of yours")
+    return StageFailed(f"{where}: {error.orig}")
+
+
+# SQLSTATE → what it means here; PostgreSQL's appendix A.
+_MEANS = {
+    "28P01": "the user or the password is not taken",
+    "28000": "this user may not connect",
+    "3D000": "there is no such database",
+    "42501": "this user may not write there",
+    "53100": "its disk is full",
+    "53200": "it is out of memory",
+    "53300": "it takes no more connections",
+    "55P03": f"locked by another program for {WAIT_S} s",
+    "25006": "it is read-only",
+    "57P01": "it was shut down",
+    "57P03": "it is starting up or shutting down",
+}
+_USERS = {"28P01", "28000", "3D000", "42501"}
+
+
+def _of_postgresql(error: DBAPIError, database: Database) -> EdgeshipError:
+    """Return what PostgreSQL refused, in words; at connecting it gives no code, only a sentence."""
+    said = database.hidden(" ".join(str(error.orig).split()))
+    state: str = getattr(error.orig, "sqlstate", None) or _guessed(said)
+    where = database.where
+    if state in _USERS:
+        hint = "check user, password (~/.pgpass or PGPASSWORD also hold it) and database; make one with createdb"
+        return BadInput(f"{where}: {_MEANS[state]}: {said}", hint=hint)
+    if state in _MEANS:
+        return StageFailed(f"{where}: {_MEANS[state]}: {said}", hint="what was kept before is whole; try again")
+    if not state or state.startswith("08"):
+        return StageFailed(f"{where}: cannot be reached: {said}", hint="is the server running, host and port right?")
+    return StageFailed(f"{where}: {said}")
+
+
+def _guessed(said: str) -> str:
+    if "password" in said:
+        return "28P01"
+    if re.search(r"(role|user) .* does not exist|no pg_hba.conf entry", said):
+        return "28000"
+    return "3D000" if re.search(r"database .* does not exist", said) else ""
