@@ -212,4 +212,5 @@ def _insert(connection: Connection, table: Table, row: Mapping[str, Any], *, ins
         statement = statement.on_conflict_do_update(index_elements=key, set_=changes)
     else:
         statement = statement.on_conflict_do_nothing()
-    return connection.execute(statement).rowcount > 0
+    written = statement.returning(next(iter(table.primary_key)))  # a count of rows is not told by every driver
+    return connection.execute(written).first() is not None

@@ -160,7 +160,7 @@ def _renew(
             with database.writing() as connection:
                 now = _now(connection)
                 renewal = update(leases).where(*_mine(connection, lease)).values(expires_s=now + seconds)
-                if connection.execute(renewal).rowcount == 0:
+                if connection.execute(renewal.returning(leases.c.token)).first() is None:
                     break
         except EdgeshipError:
             continue  # the database may come back before the lease is over
