@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import BadInput
-from edgeship.onnx_interface import Declared, Port
+from edgeship.onnx_interface import Declared, OutputPort, Port
 from edgeship.torch_file import AGAIN, ExportedFile
 from edgeship.torch_program import arguments, first_output, layer
 
@@ -32,6 +32,11 @@ _SPATIAL = frozenset({
     "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
     "grid_sampler", "grid_sampler_2d", "pixel_shuffle", "pixel_unshuffle", "max_pool2d_with_indices", "channel_shuffle",
 })  # fmt: skip
+_THROUGH_TO_OUTPUT = _THROUGH | {
+    "cat", "celu", "clamp_max", "clamp_min", "elu", "erf", "exp", "gelu", "hardsigmoid", "hardswish", "leaky_relu",
+    "log", "log_softmax", "maximum", "minimum", "mish", "pow", "prelu", "relu6", "selu", "silu", "softmax", "softplus",
+    "sqrt", "square", "where",
+}  # fmt: skip
 _INDEX_THROUGH = frozenset({
     "clone", "contiguous", "expand", "flatten", "reshape", "select", "slice", "squeeze", "to", "_to_copy", "transpose",
     "unsqueeze", "view", "permute", "alias",
@@ -59,7 +64,7 @@ def declared(source: Path, file: ExportedFile) -> list[Declared]:
         axes = tuple(_axis(entry) for entry in meta["sizes"])
         if _count(axes) > _LONGEST_INPUT:
             raise BadInput(f"{source}: input '{name}' claims {_count(axes)} values, more than edgeship makes inputs of")
-        image = len(axes) == 4 and dtype == "float32" and _is_image(name, readers)
+        image = len(axes) == 4 and _is_image(name, readers)
         limit = _limit(name, readers, rows) if "int" in dtype else 2
         found.append(Declared(name, axes, dtype, image, limit))
     if not found:
@@ -181,6 +186,54 @@ def _limit(name: str, readers: Mapping[str, list[Json]], rows: Mapping[str, int]
     return min(found, default=2)
 
 
+def outputs(source: Path, file: ExportedFile, *, keep_layout: bool) -> dict[str, bool]:
+    """Return the outputs' names, in order, and whether each is an image that the reference gives channels last.
+
+    Raises:
+        BadInput: an output is no tensor.
+    """
+    module = file.program["graph_module"]
+    graph = module["graph"]
+    makers = {made: node for node in graph["nodes"] for made in _makes(node)}
+    given = [spec["user_output"]["arg"] for spec in module["signature"]["output_specs"] if "user_output" in spec]
+    found = {}
+    for name, entry in zip(output_names(source, file), given, strict=True):
+        own = entry["as_tensor"]["name"]
+        axes = len(graph["tensor_values"][own]["sizes"])
+        found[name] = not keep_layout and axes == 4 and _gives_image(own, makers)
+    return found
+
+
+def _makes(node: Json) -> list[str]:
+    entries = (next(iter(entry.values()), None) for entry in node.get("outputs", ()))
+    return [
+        name
+        for entry in entries
+        for name in ([entry["name"]] if isinstance(entry, dict) and "name" in entry else _listed(entry))
+    ]
+
+
+def _gives_image(name: str, makers: Mapping[str, Json]) -> bool:
+    """Say whether a value comes, through operations on single values, from one that puts channels second."""
+    waiting, seen = [name], {name}
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None:
+            continue
+        operator = _operator(node).removesuffix("_")
+        if operator in _SPATIAL:
+            return True
+        if operator in _THROUGH_TO_OUTPUT:
+            read = [
+                one
+                for value in arguments(node).values()
+                for one in ([value] if isinstance(value, str) else _listed(value))
+            ]
+            waiting += [one for one in read if one not in seen]
+            seen.update(read)
+    return False
+
+
 def output_names(source: Path, file: ExportedFile) -> tuple[str, ...]:
     """Return names for the outputs: the keys of a dictionary that the model returns, else `output` or `output_0` and so on.
 
@@ -200,12 +253,22 @@ def output_names(source: Path, file: ExportedFile) -> tuple[str, ...]:
     return ("output",) if len(given) == 1 else tuple(f"output_{number}" for number in range(len(given)))
 
 
-def notes(ports: Sequence[Port]) -> tuple[str, ...]:
-    """Say where the reference's inputs are not shaped as the program's."""
+def notes(ports: Sequence[Port], given: Sequence[OutputPort]) -> tuple[str, ...]:
+    """Say where the reference's inputs and outputs are not shaped as the program's."""
     told = []
     for port in ports:
         if port.channels_last or port.batched:
             how = "channels last" if port.channels_last else "with a batch axis"
-            eaten, own = ("x".join(map(str, shape)) or "a single value" for shape in (port.eaten, port.shape))
-            told.append(f"input '{port.declared.name}' is {eaten}, {how} (the source's is {own})")
+            told.append(
+                f"input '{port.declared.name}' is {_words(port.eaten)}, {how} (the source's is {_words(port.shape)})"
+            )
+    told += [
+        f"output '{one.name}' is {_words(one.given)}, channels last (the source's is {_words(one.shape)})"
+        for one in given
+        if one.channels_last
+    ]
     return tuple(told)
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single value"

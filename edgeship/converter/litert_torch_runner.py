@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def ask(
-    source: str, inputs: list[dict[str, Any]], outputs: list[str], feed: str, out: str, step: int
+    source: str, inputs: list[dict[str, Any]], outputs: dict[str, bool], feed: str, out: str, step: int
 ) -> dict[str, Any]:
     """Run the program on every batch of a feed; write `output:<name>` arrays, the first axis counting the examples."""
     import numpy as np
@@ -63,6 +63,7 @@ def ask(
         given = {entry["name"]: content[f"input:{entry['name']}"] for entry in inputs}
     count = len(next(iter(given.values())))
     kept: dict[str, list[Any]] = {name: [] for name in outputs}
+    shapes: dict[str, list[int]] = {}
     with torch.no_grad():
         for start in range(0, count, step):
             batch = {name: torch.from_numpy(array[start : start + step]) for name, array in given.items()}
@@ -72,15 +73,16 @@ def ask(
                     if tensor.dtype == torch.bfloat16
                     else tensor.detach().numpy()
                 )
+                shapes[name] = list(array.shape)
                 whole = array.ndim and len(array) == step
                 kept[name].append(array if whole else np.repeat(array[None], min(step, count - start), axis=0))
     with Path(out).open("wb") as stream:
         arrays = {f"output:{name}": np.concatenate(parts) for name, parts in kept.items()}
         np.savez(stream, **arrays)  # type: ignore[arg-type, unused-ignore]  # numpy's stub takes the names for its own option
-    return {"torch": torch.__version__}
+    return {"torch": torch.__version__, "shapes": shapes}
 
 
-def convert(source: str, inputs: list[dict[str, Any]], outputs: list[str], out: str) -> dict[str, Any]:
+def convert(source: str, inputs: list[dict[str, Any]], outputs: dict[str, bool], out: str) -> dict[str, Any]:
     """Write a float32 TFLite file by litert-torch."""
     import litert_torch
 
@@ -89,14 +91,14 @@ def convert(source: str, inputs: list[dict[str, Any]], outputs: list[str], out: 
     return {"file": out}
 
 
-def to_onnx(source: str, inputs: list[dict[str, Any]], outputs: list[str], out: str) -> dict[str, Any]:
+def to_onnx(source: str, inputs: list[dict[str, Any]], outputs: dict[str, bool], out: str) -> dict[str, Any]:
     """Write an ONNX file by torch's exporter, the program's own layout kept; the older exporter where the newer fails."""
     import torch
 
     own = [{**entry, "channels_last": False, "batched": False, "eaten": entry["shape"]} for entry in inputs]
-    model = _reference(source, own, outputs)
+    model = _reference(source, own, dict.fromkeys(outputs, False))
     names = [entry["name"] for entry in inputs]
-    options: dict[str, Any] = {"kwargs": _samples(own), "input_names": names, "output_names": outputs}
+    options: dict[str, Any] = {"kwargs": _samples(own), "input_names": names, "output_names": list(outputs)}
     try:
         torch.onnx.export(model, (), out, dynamo=True, external_data=False, opset_version=18, **options)
     except Exception:  # noqa: BLE001  # torch.onnx's errors have no parent of their own
@@ -140,7 +142,7 @@ def _errors(
     import torch
     from ai_edge_litert.interpreter import Interpreter
 
-    model = _reference(source, inputs, [f"tap{index}" for index in range(len(names))], tapped=names)
+    model = _reference(source, inputs, {f"tap{index}": False for index in range(len(names))}, tapped=names)
     litert_torch.convert(model, sample_kwargs=_samples(inputs)).export(str(out))
     with torch.no_grad():
         ours = model(**{name: torch.from_numpy(array) for name, array in given.items()})
@@ -183,7 +185,9 @@ def _is_operator(target: Any) -> bool:
     )
 
 
-def _reference(source: str, inputs: list[dict[str, Any]], outputs: list[str], tapped: list[str] | None = None) -> Any:
+def _reference(
+    source: str, inputs: list[dict[str, Any]], outputs: dict[str, bool], tapped: list[str] | None = None
+) -> Any:
     """Return a module that eats what the reference eats, by name, and gives what it gives, by name."""
     import torch
     from torch.utils import _pytree as pytree
@@ -210,7 +214,8 @@ def _reference(source: str, inputs: list[dict[str, Any]], outputs: list[str], ta
             ]
             positional, named = pytree.tree_unflatten(found, program.call_spec.in_spec)
             answer = pytree.tree_leaves(self.module(*positional, **named))
-            return dict(zip(outputs, answer, strict=True))
+            named_outputs = zip(outputs.items(), answer, strict=True)
+            return {name: value.permute(0, 2, 3, 1) if last else value for (name, last), value in named_outputs}
 
     reference = Reference()
     reference.training = False  # the program's own module refuses eval()

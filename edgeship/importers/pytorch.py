@@ -24,7 +24,7 @@ from edgeship.converter import Converter, Refused
 from edgeship.errors import BadInput, EdgeshipError, StageFailed
 from edgeship.importers import Imported, Request
 from edgeship.interpret import Job
-from edgeship.onnx_interface import Port
+from edgeship.onnx_interface import CHANNELS_FIRST, OutputPort, Port
 from edgeship.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Work:
     folder: Path
     program: Path
     ports: Sequence[Port]
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, bool]
     given: Mapping[str, Array]
     expected: Mapping[str, Array]
     log: Path
@@ -102,17 +102,17 @@ def bring(on_progress: OnProgress, request: Request) -> Imported:
         file = torch_file.read(exported)
         work = _prepared(request, file, exported, folder, log)
         on_progress(Progress("import", 1, _STEPS, "asking torch itself"))
-        version = _ask(tool, work)
-        with_torch = replace(work, expected=_arrays(folder / "asked.npz", work.outputs))
-        notes = _by_some_route(tool, with_torch, on_progress)
-    check_inputs.write(request.check, work.given, with_torch.expected)
+        version, given = _ask(tool, work)
+        work = replace(work, expected=_arrays(folder / "asked.npz", list(work.outputs)))
+        notes = _by_some_route(tool, work, on_progress)
+    check_inputs.write(request.check, work.given, work.expected)
     return Imported(
         checked_against=f"torch {version}",
         input_names=tuple(work.given),
-        output_names=work.outputs,
+        output_names=tuple(work.outputs),
         examples=len(next(iter(work.given.values()))),
         trainable=False,
-        notes=(*torch_interface.notes(work.ports), *notes),
+        notes=(*torch_interface.notes(work.ports, given), *notes),
         tools=environment.versions(ENVIRONMENTS[0]),
     )
 
@@ -121,7 +121,7 @@ def _prepared(request: Request, file: torch_file.ExportedFile, exported: Path, f
     """Settle shapes and inputs, and write the program as torch may load it."""
     source = request.source
     inputs = torch_interface.declared(source, file)
-    outputs = torch_interface.output_names(source, file)
+    outputs = torch_interface.outputs(source, file, keep_layout=request.keep_layout)
     examples = request.examples.examples if request.examples else None
     ports = onnx_interface.ports(source, inputs, request.shapes, examples, keep_layout=request.keep_layout)
     shapes = {port.declared.name: port.eaten for port in ports}
@@ -131,22 +131,26 @@ def _prepared(request: Request, file: torch_file.ExportedFile, exported: Path, f
     return Work(request, folder, program, ports, outputs, given, {}, log)
 
 
-def _ask(tool: Converter, work: Work) -> str:
-    """Let torch run the program on the check's inputs, and return torch's version."""
+def _ask(tool: Converter, work: Work) -> tuple[str, list[OutputPort]]:
+    """Let torch run the program on the check's inputs; return torch's version, and the outputs as it gave them."""
     feed = work.folder / "feed.npz"
     check_inputs.write(feed, work.given, {})
     step = max(1, work.ports[0].eaten[0])
-    order = {"do": "ask", **work.told, "outputs": work.outputs, "feed": str(feed)}
+    order = {"do": "ask", **work.told, "outputs": dict(work.outputs), "feed": str(feed)}
     try:
         answer = tool.ask({**order, "out": str(work.folder / "asked.npz"), "step": step}, timeout_s=TIMEOUT_S)
     except Refused as refusal:
-        shapes = ", ".join(f"{port.declared.name} {port.shape}" for port in work.ports)
+        told = ", ".join(f"{port.declared.name} {port.shape}" for port in work.ports)
         raise BadInput(
-            f"{work.request.source}: torch cannot load it, or run it with {shapes}: {_line(refusal)}; full log: {work.log}",
+            f"{work.request.source}: torch cannot load it, or run it with {told}: {_line(refusal)}; full log: {work.log}",
             hint=torch_file.AGAIN,
             log=work.log,
         ) from None
-    return str(answer["torch"])
+    outputs = []
+    for name, last in work.outputs.items():
+        shape = tuple(answer["shapes"][name])
+        outputs.append(OutputPort(name, tuple(shape[axis] for axis in CHANNELS_FIRST) if last else shape, last))
+    return str(answer["torch"]), outputs
 
 
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
@@ -166,7 +170,7 @@ def _by_some_route(tool: Converter, work: Work, on_progress: OnProgress) -> tupl
     made = work.folder / "made.tflite"
     ran = False
     try:
-        tool.ask({"do": "convert", **work.told, "outputs": work.outputs, "out": str(made)}, timeout_s=TIMEOUT_S)
+        tool.ask({"do": "convert", **work.told, "outputs": dict(work.outputs), "out": str(made)}, timeout_s=TIMEOUT_S)
         ran = True
         failure = _apart(work, made)
     except Refused as refusal:
@@ -210,7 +214,7 @@ def _by_onnx(tool: Converter, work: Work, on_progress: OnProgress) -> str | None
 
     out = work.folder / "program.onnx"
     try:
-        tool.ask({"do": "to_onnx", **work.told, "outputs": work.outputs, "out": str(out)}, timeout_s=TIMEOUT_S)
+        tool.ask({"do": "to_onnx", **work.told, "outputs": dict(work.outputs), "out": str(out)}, timeout_s=TIMEOUT_S)
     except Refused as refusal:
         return f"torch cannot export it: {_line(refusal)}"
     own = replace(work.request, source=out, check=work.folder / "onnx-check.npz", shapes={}, entry=None)
