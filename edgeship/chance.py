@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from edgeship.noise import Noise, location
 from edgeship.resampling import REPLICATES, Array, draw, normal
 
 _TAIL = 0.05
-_FALL = 4  # how fast the history is trusted less
+_SURELY = 3.5  # standard deviations that the device is off its history
 _FOLLOWS = 0.95  # of the reference: nothing is left of it that the level does not follow
-_LEAST_P = 1e-12
+_LEAST_P = 1e-6  # beyond it the tail is a guess
 
 
 @dataclass(frozen=True)
@@ -83,28 +84,32 @@ def weights(nights: Sequence[Design]) -> Array:
     return np.asarray(precisions / precisions.sum())
 
 
-def differences(nights: Sequence[Design], seen: Seen, last: int) -> tuple[Array, ...]:
-    """Return how much worse the new runs of the last nights are: one estimate, or two that must both be beyond chance.
+def differences(nights: Sequence[Design], seen: Seen, last: int) -> tuple[Array, Array]:
+    """Return how much worse the new runs of the last nights are, by the history and by the device's own shift besides.
 
-    The device's own shift shows in the old runs and in the reference. With old runs the history is believed less the
-    further that shift is from usual, tonight or over the trial, and never so that the difference grows. Without, a
-    difference must stand whether the level follows the reference as it did, or wholly.
+    The second takes away what the old runs and the reference show of the device in these nights: it needs no history of
+    such shifts, and is less precise.
     """
     chosen, part = nights[-last:], slice(-last, None)
     mine = weights(chosen)
     trust = np.array([night.trust for night in chosen])
     trusting = mine @ (seen.above[part].T - trust * seen.off[part].T).T
-    shift, distance = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
+    shift, _ = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
+    return np.asarray(trusting), np.asarray(trusting - float(mine @ (1 - trust)) * shift)
+
+
+def shifted(nights: Sequence[Design], seen: Seen, last: int) -> Literal["no", "perhaps", "surely"]:
+    """Say whether the device is off its history, in the last nights or over all of the trial.
+
+    Without old runs nothing but the reference speaks for it: then any move of it may be one, and none is for sure.
+    """
+    part = slice(-last, None)
+    chosen = nights[part]
     if not all(night.old for night in chosen):
-        follows = np.asarray(trusting - float(mine @ (1 - trust)) * shift)
-        return (trusting, follows) if any(night.moved_sd for night in chosen) else (trusting,)
-    whole = _shift(nights, seen)
-    shift, distance = np.where(whole[1] > distance, whole, (shift, distance))
-    usual = nights[-1].usual
-    keep = (usual / np.maximum(distance, usual)) ** _FALL
-    wary = trusting - (1 - keep) * float(mine @ (1 - trust)) * shift
-    nearer = np.where(np.abs(wary) < np.abs(trusting), wary, trusting)
-    return (np.asarray(np.where(trusting * wary > 0, nearer, 0.0)),)
+        return "perhaps" if any(night.moved_sd for night in chosen) else "no"
+    _, lately = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
+    distance = max(float(lately), float(_shift(nights, seen)[1]))
+    return "surely" if float(lately) > _SURELY else "perhaps" if distance > nights[-1].usual else "no"
 
 
 def _shift(nights: Sequence[Design], seen: Seen) -> tuple[Array, Array]:
@@ -134,22 +139,21 @@ def by_chance(noise: Noise, nights: Sequence[Design]) -> Seen:
     return Seen(np.stack(above), np.stack(off), np.stack(moved))
 
 
-def exceeds(replicates: Array, observed: float) -> float:
-    """Return the probability that chance gives at least what was observed.
+def exceeds(ordered: Array, observed: float) -> float:
+    """Return the probability that chance gives at least what was observed; `ordered` are the replicates, smallest first.
 
     Beyond the largest twentieth of the replicates: a generalized Pareto tail, fitted by its first two moments.
     """
-    count = replicates.size
+    count = ordered.size
     most = max(int(_TAIL * count), 10)
-    largest = np.partition(replicates, count - most)[count - most :]
-    start = float(largest.min())
-    beyond = largest - start
+    start = float(ordered[count - most])
+    beyond = ordered[count - most :] - start
     mean, variance = float(beyond.mean()), float(beyond.var())
     if observed <= start or not variance:
-        return max(float(np.mean(replicates >= observed)), _LEAST_P)
-    shape = float(np.clip((1 - mean**2 / variance) / 2, -0.15, 0.4))
+        return max(1 - int(np.searchsorted(ordered, observed)) / count, _LEAST_P)
+    shape = float(np.clip((1 - mean**2 / variance) / 2, -0.1, 0.4))
     scale = mean * (1 - shape)
-    base = max(1 + shape * (observed - start) / scale, 0.0)
+    base = max(1 + shape * (observed - start) / scale, 1e-9)
     survives = math.exp(-(observed - start) / scale) if abs(shape) < 1e-6 else base ** (-1 / shape)
     return max(most / count * survives, _LEAST_P)
 

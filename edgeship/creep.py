@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeship.chance import exceeds
 from edgeship.night import Metric, Night
-from edgeship.noise import Noise, centre, reference, scaled
+from edgeship.noise import Noise, centre, location, reference
 from edgeship.resampling import Array
 
 _PERMUTATIONS = 2_000
@@ -59,12 +59,14 @@ def find(nights: Sequence[Night], noise: Noise, metric: Metric) -> Creep | None:
         return None
     split = split_point(tame)
     after, before = series[split:], series[:split]
-    difference = centre(after, bend) - centre(before, bend)
+    difference = float(location(after, bend) - location(before, bend))
     side = 1.0 if difference > 0 else -1.0
+    if abs(metric.change(difference)) < metric.smallest:
+        return None
     if not _beyond_controls(told, metric, split, side, noise):
         return None
     chance = _scores(tame[_orders(tame.size)]).max(axis=-1)  # symmetric: permutations have no side
-    p = min(1.0, 2 * exceeds(chance, float(np.max(side * scores))))
+    p = min(1.0, 2 * exceeds(np.sort(chance), float(np.max(side * scores))))
     return Creep(len(told) - split, difference, p)
 
 
@@ -93,13 +95,13 @@ def change_points(series: Array, spread: float) -> tuple[int, ...]:
 
 def _followed(nights: Sequence[Night], noise: Noise, metric: Metric) -> Array:
     """Return where each night's new runs lie, without what the reference or the same baseline shows."""
-    series = np.array([centre(scaled(metric, night.new), noise.clip) for night in nights])
+    series = np.array([centre(metric, night.new, noise.clip) for night in nights])
     references = np.array([reference(night) for night in nights])
     if np.isfinite(references).any():
         series -= noise.slope * np.nan_to_num(references - np.nanmean(references))
     for label in {night.baseline for night in nights if night.baseline is not None}:
         chosen = [n for n, night in enumerate(nights) if night.baseline == label and night.old]
-        olds = [centre(scaled(metric, nights[n].old), noise.clip) for n in chosen]
+        olds = [centre(metric, nights[n].old, noise.clip) for n in chosen]
         for n, old in zip(chosen, olds, strict=True):
             history = noise.between_sd**2
             trust = history / (history + noise.location_variance / len(nights[n].old))
@@ -109,11 +111,9 @@ def _followed(nights: Sequence[Night], noise: Noise, metric: Metric) -> Array:
 
 def _beyond_controls(nights: Sequence[Night], metric: Metric, split: int, side: float, noise: Noise) -> bool:
     """Say whether the model moved more than the reference did, and than the baseline, where these were measured."""
-    news = np.array([centre(scaled(metric, night.new), noise.clip) for night in nights])
+    news = np.array([centre(metric, night.new, noise.clip) for night in nights])
     olds = [
-        centre(scaled(metric, night.old), noise.clip)
-        if night.old and night.baseline == nights[-1].baseline
-        else math.nan
+        centre(metric, night.old, noise.clip) if night.old and night.baseline == nights[-1].baseline else math.nan
         for night in nights
     ]
     controls = [np.array([reference(night) for night in nights])]
@@ -128,7 +128,7 @@ def _beyond_controls(nights: Sequence[Night], metric: Metric, split: int, side: 
         error = (
             _deviation(np.diff(left[np.isfinite(left)])) / math.sqrt(2) * math.sqrt(1 / after.size + 1 / before.size)
         )
-        if side * (centre(after, bend) - centre(before, bend)) <= _BEYOND * error:
+        if side * (location(after, bend) - location(before, bend)) <= _BEYOND * error:
             return False
     return True
 

@@ -5,16 +5,17 @@ of the new and one of the old artifact (`noise.location`), and a history of what
 
 *Estimate.* new - old, plus what the history says of the old: if runs of a night share nothing, twenty nights of history are a
 better baseline than tonight's four old runs; if they share much, only tonight's old runs are one. In between, the best linear
-weight follows from the variance within and between nights (Searle, Casella, McCulloch 1992, ch. 7). A night on which the old
-runs and the reference workload together lie off their history is the device's doing: then only new - old counts
-(`chance.difference`), and never to make a difference larger. The reference moves the expected level as far as it went with it in
-the history; outside the range it had there, anything from that to all of it.
+weight follows from the variance within and between nights (Searle, Casella, McCulloch 1992, ch. 7). The reference moves the
+expected level as far as it went with it in the history. Where the old runs and the reference together lie off what the history
+lets one expect, tonight or over the trial, the device may have drifted: then the difference must also be beyond chance
+without what these show of the device (an intersection-union test: Berger 1982, doi:10.1080/00401706.1982.10487790), and
+where they lie off by far, only that one counts (`chance.shifted`). Without old runs, always both.
 
 *Noise.* Not assumed normal, nor equal for devices: residuals of the history are drawn again through the whole estimate
 (`chance.by_chance`), so heavy tails, two modes and the uncertainty of a short history are in the p-value.
 
-*Looks and alpha.* `alpha` is the probability that an unchanged comparison raises anything, slower or faster. Of it, 5/10 go to
-tonight alone, 3/10 to the last three nights of the trial together, 2/10 to change points in the history (`creep`); parts that
+*Looks and alpha.* `alpha` is the probability that an unchanged comparison raises anything, slower or faster. Of it, 6/10 go to
+tonight alone, 3/10 to the last three nights of the trial together, 1/10 to change points in the history (`creep`); parts that
 cannot be used go to the others in proportion. Within a night there are two looks, and the first spends nothing: it can only end
 the night as `same`, or ask for more runs. A verdict of a change is given when all runs of the night are made. The number of
 comparisons in a suite is for `comparisons.correct`.
@@ -42,18 +43,20 @@ from edgeship import chance, creep
 from edgeship.chance import Design
 from edgeship.creep import Creep
 from edgeship.night import LATENCY, Metric, Night, Prior
-from edgeship.noise import Noise, centre, estimate, reference, scaled
+from edgeship.noise import Noise, centre, estimate, reference
 from edgeship.resampling import Array
 
 Decision = Literal["slower", "same", "faster", "cannot-tell"]
 ALPHA = 0.01
 _WINDOW = 3  # nights of a trial that are judged together
-_TONIGHT, _TOGETHER, _CREEP = 0.5, 0.3, 0.2
+_TONIGHT, _TOGETHER, _CREEP = 0.6, 0.3, 0.1
 _SUSPECT = 0.2  # two-sided: tonight is measured again
-_EXCLUDES = 0.01  # one-sided: before all runs are made, `same` must exclude the tolerance this surely
+_EXCLUDES = 0.005  # one-sided: before all runs are made, `same` must exclude the tolerance this surely
 _EXCLUDES_AT_LAST = 0.05
 _OUTSIDE = 0.025
 _DRIFTED = 3.0  # standard deviations
+# Of the two differences, which ones must be beyond chance when the device is off its history.
+_ESTIMATES = {"no": slice(0, 1), "perhaps": slice(0, 2), "surely": slice(1, 2)}
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Look:
-    """The last nights of a trial together: differences from the baseline and what chance would have made of them."""
+    """The last nights of a trial together: differences from the baseline and what chance would have made of them, in order."""
 
     nights: int
     differences: tuple[float, ...]
@@ -117,11 +120,13 @@ class _Look:
 
     def interval(self, outside: float) -> tuple[float, float]:
         """Return the interval with so much of probability outside of it on each side."""
-        ends = [
-            seen - np.quantile(drawn, (1 - outside, outside))
-            for seen, drawn in zip(self.differences, self.replicates, strict=True)
-        ]
-        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+        ends = []
+        for seen, ordered in zip(self.differences, self.replicates, strict=True):
+            last = ordered.size - 1
+            ends.append(
+                (seen - float(ordered[round((1 - outside) * last)]), seen - float(ordered[round(outside * last)]))
+            )
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,8 @@ def _look(trial: Sequence[Night], noise: Noise, metric: Metric) -> tuple[tuple[_
     usable = [night for night in trial if night.new and (night.old or noise.level is not None)]
     designs, rows = [], []
     for night in usable:
-        new = centre(scaled(metric, night.new), noise.clip)
-        old = centre(scaled(metric, night.old), noise.clip) if night.old else 0.0
+        new = centre(metric, night.new, noise.clip)
+        old = centre(metric, night.old, noise.clip) if night.old else 0.0
         at = reference(night)
         shift, _, moved = chance.expected(noise, at)
         level = old if noise.level is None else noise.level + shift
@@ -192,8 +197,10 @@ def _look(trial: Sequence[Night], noise: Noise, metric: Metric) -> tuple[tuple[_
     seen, drawn = chance.Seen(*np.array(rows).T), chance.by_chance(noise, designs)
     looks = []
     for last in sorted({1, len(usable)}):
+        used = _ESTIMATES[chance.shifted(designs, seen, last)]
         found = tuple(float(one) for one in chance.differences(designs, seen, last))
-        looks.append(_Look(last, found, chance.differences(designs, drawn, last)))
+        replicates = tuple(np.sort(one) for one in chance.differences(designs, drawn, last)[used])
+        looks.append(_Look(last, found[used], replicates))
     return tuple(looks), _drift(designs[-1], rows[-1], metric)
 
 

@@ -102,4 +102,4 @@ QUALITY = Metric(
     worse="worse", better="better", runs_first=1, runs_most=1,
 )  # fmt: skip
 # What is repeated exactly needs no wide belief.
-EXACT = Prior(spread=1e-4)
+EXACT = Prior(spread=1e-4, nights=10)

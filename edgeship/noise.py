@@ -11,6 +11,7 @@ history's median absolute deviation: as good as the mean for normal runs, much b
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,18 +94,14 @@ class _Nights:
         return left
 
 
-@lru_cache(maxsize=4096)
-def scaled(metric: Metric, figures: tuple[float, ...]) -> Array:
-    """Return figures on the metric's additive scale; nobody writes to them."""
-    found = np.array([metric.scaled(figure) for figure in figures], dtype=np.float64)
-    found.flags.writeable = False
-    return found
-
-
 def reference(night: Night) -> float:
     """Return the logarithm of a night's reference workload, nan without: it is a time, whatever the metric is."""
-    figures = [math.log(figure) for figure in night.reference if figure > 0]
-    return float(np.median(figures)) if figures else math.nan
+    return _median_log(night.reference)
+
+
+@lru_cache(maxsize=4096)
+def _median_log(figures: tuple[float, ...]) -> float:
+    return math.log(statistics.median(figures)) if figures and min(figures) > 0 else math.nan
 
 
 def location(values: Array, clip: float) -> Array:
@@ -119,14 +116,19 @@ def location(values: Array, clip: float) -> Array:
     return np.asarray(middle + np.clip(values - middle, -clip, clip).mean(axis=0))
 
 
-def centre(runs: Array, clip: float) -> float:
+def centre(metric: Metric, figures: tuple[float, ...], clip: float) -> float:
     """Return the location of one artifact's runs of one night: the same as `location`, quick for a handful."""
-    count = runs.size
+    ordered, count = _ordered(figures, metric.relative, metric.higher_is_better), len(figures)
     if count < 3:
-        return float(runs.sum()) / count
-    ordered = sorted(runs.tolist())
+        return sum(ordered) / count
     middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-    return float(middle + sum(min(max(run - middle, -clip), clip) for run in ordered) / count)
+    return middle + sum(min(max(run - middle, -clip), clip) for run in ordered) / count
+
+
+@lru_cache(maxsize=4096)
+def _ordered(figures: tuple[float, ...], relative: bool, higher_is_better: bool) -> tuple[float, ...]:
+    scale = Metric("figure", higher_is_better=higher_is_better, relative=relative)
+    return tuple(sorted(scale.scaled(figure) for figure in figures))
 
 
 def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, prior: Prior) -> Noise:
@@ -153,7 +155,7 @@ def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, p
     reference_around = nights.around_era(nights.references)
     told = reference_around[np.isfinite(reference_around)]
     return Noise(
-        level, level_sd, within, within_sd, _worth(within, freedom + prior.nights), between, between_sd,
+        level, level_sd, within, within_sd, _worth(within, (freedom or between_freedom) + prior.nights), between, between_sd,
         _worth(between, between_freedom + prior.nights), location_variance, clip, usual, slope, slope_sd, reference_level,
         max(_robust_sd(told), metric.floor) if told.size > 2 else None,
     )  # fmt: skip
@@ -205,7 +207,7 @@ def _residuals(groups: Sequence[tuple[float, ...]], metric: Metric) -> tuple[Arr
     Around the median, which keeps the modes of a device apart where the mean of few runs smears them; the spread is that
     around the mean, which has no bias.
     """
-    found = [_around(metric, runs) for runs in groups if len(runs) > 1]
+    found = [_around(_ordered(runs, metric.relative, metric.higher_is_better)) for runs in groups if len(runs) > 1]
     freedom = float(sum(around.size - 1 for around, _ in found))
     if not found:
         return np.zeros(0), 0.0
@@ -217,10 +219,10 @@ def _residuals(groups: Sequence[tuple[float, ...]], metric: Metric) -> tuple[Arr
 
 
 @lru_cache(maxsize=4096)
-def _around(metric: Metric, runs: tuple[float, ...]) -> tuple[Array, float]:
+def _around(ordered: tuple[float, ...]) -> tuple[Array, float]:
     """Return what is left of runs without their median, and their sum of squares around the mean."""
-    group = scaled(metric, runs)
-    return group - np.median(group), float(np.sum((group - group.mean()) ** 2))
+    group = np.array(ordered)
+    return group - statistics.median(ordered), float(np.sum((group - group.mean()) ** 2))
 
 
 def _bend(within: Array, floor: float) -> tuple[float, float, float]:
@@ -254,8 +256,8 @@ def _side_by_side(history: Sequence[Night], metric: Metric, clip: float) -> _Nig
 
 def _centre(night: Night, metric: Metric, clip: float) -> float:
     """Return where a night's runs lie: each role by itself, as it is judged, then weighed by its runs."""
-    roles = [scaled(metric, runs) for runs in (night.new, night.old) if runs]
-    return sum(centre(role, clip) * role.size for role in roles) / sum(role.size for role in roles)
+    roles = [runs for runs in (night.new, night.old) if runs]
+    return sum(centre(metric, role, clip) * len(role) for role in roles) / sum(len(role) for role in roles)
 
 
 def _slope(nights: _Nights) -> tuple[float, float, Array]:
