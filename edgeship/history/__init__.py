@@ -25,6 +25,8 @@ from edgeship.history.figures import (
 from edgeship.nightly_record import Case, Finding, HealthEvent, NightRecord, Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeship.history.lease import Lease
 
 __all__ = ["CaseHistory", "CaseNight", "DeviceHealth", "History", "Holding", "Level", "Point", "open"]
@@ -268,6 +270,20 @@ class History:
 
         with self._database.reading() as connection:
             return reading.device_health(connection, device)
+
+    def export(self, path: Path, pattern: str | None = None) -> int:
+        """Write the runs of the cases that a pattern fits to a .json, .csv or .parquet file; return how many.
+
+        Raises:
+            BadInput: the file's ending is none of these, or it cannot be written there.
+            NothingToDo: there is no run to write.
+            MissingTool: Parquet, without pyarrow.
+            StageFailed: no space is left.
+        """
+        from edgeship.history import export
+
+        with self._database.reading() as connection:
+            return export.export(connection, path, pattern)
 
     # Devices
 

@@ -74,16 +74,20 @@ def _newest(suite: str) -> Select[Any]:
     return mine.order_by(nights.c.began_s.desc(), nights.c.id.desc()).limit(1)
 
 
-def runs(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Run]:
-    """Give whole runs, in the order in which they were made, a batch at a time."""
+def runs(connection: Connection, *where: ColumnElement[bool], manifests: bool = True) -> Iterator[Run]:
+    """Give whole runs, in the order in which they were made, a batch at a time; on request without their manifests."""
     table = schema.runs
     chosen = select(table.c.id).where(*where).order_by(table.c.at_s, table.c.night_id, table.c.case_id, table.c.ordinal)
     names = list(connection.execute(chosen).scalars())
-    manifests: dict[str, Any] = {}
+    loaded: dict[str | None, Any] = {None: None}
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
         rows = {row.id: row for row in connection.execute(_whole().where(table.c.id.in_(batch)))}
-        yield from (_run(connection, rows[name], manifests) for name in batch)
+        for name in batch:
+            sha = rows[name].manifest_sha256 if manifests else None
+            if sha not in loaded:
+                loaded[sha] = manifest(connection, sha)
+            yield _run(rows[name], loaded[sha])
 
 
 def _whole() -> Select[Any]:
@@ -97,17 +101,15 @@ def _whole() -> Select[Any]:
     ).select_from(join)  # fmt: skip
 
 
-def _run(connection: Connection, row: Row[Any], manifests: dict[str, Any]) -> Run:
-    sha, bench = row.manifest_sha256, None
-    if sha is not None and sha not in manifests:
-        manifests[sha] = manifest(connection, sha)
+def _run(row: Row[Any], told: Any) -> Run:
+    bench = None
     if row.body is not None:
         bench = packing.unpack(packing.Packed(row.body, row.around, row.samples, row.starts, row.warmup))
     return Run(
         id=row.id, night=row.night_id, suite=row.suite, case=Case(row.model, row.target, row.recipe, row.device),
         role=row.role, ordinal=row.ordinal, at=row.at, artifact_sha256=row.artifact_sha256, bench=bench,
         fault=None if row.cause is None else Fault(row.cause, row.message, row.exit_code, row.tries),
-        manifest=None if sha is None else manifests[sha],
+        manifest=told,
     )  # fmt: skip
 
 
