@@ -21,13 +21,14 @@ from edgeship.lift_arithmetic import ARITHMETIC, product_of_computed
 from edgeship.lift_graph import Array, Step, Walk
 from edgeship.lift_layers import LINEAR, NORM_EPSILON
 from edgeship.lift_moves import MOVES
+from edgeship.lift_recurrence import RECURRENCE
 
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-6
 CHECKED_EXAMPLES = 4
 STATISTICS_EXAMPLES, STATISTICS_BATCH = 256, 16
 LEAST_VARIANCE = 1e-3  # of the mean of all channels, for one that says nothing
-BUILDERS = {**ARITHMETIC, **LINEAR, **MOVES}
+BUILDERS = {**ARITHMETIC, **LINEAR, **MOVES, **RECURRENCE}
 _STATIC = frozenset({"SHAPE", "RANK"})  # what they give does not depend on the values of their operand
 _MISFIT = (ValueError, TypeError, LookupError, NotImplementedError, AttributeError, ArithmeticError)
 
@@ -99,6 +100,7 @@ def _check_liftable(graph: Graph, name: str) -> None:
 
 
 def _run(runner: Runner, inputs: Sequence[Array]) -> dict[str, Array]:
+    runner.interpreter.reset_all_variables()  # each example begins anew
     names = [spec.name for spec in runner.inputs]
     return runner.run(dict(zip(names, inputs, strict=True)))
 
@@ -113,7 +115,7 @@ def _walk(graph: Graph, runner: Runner, name: str, channel_scales: bool) -> Walk
     used = {index for operator in main.operators for index in (*operator.inputs, *operator.outputs) if index >= 0}
     values = {index: runner.tensor(index) for index in sorted(used | set(main.inputs) | set(main.outputs))}
     shapes = {index: tuple(int(size) for size in value.shape) for index, value in values.items()}
-    constants = {index: np.array(value) for index, value in values.items() if index not in computed}
+    constants = {index: value for index, value in values.items() if index not in computed}
     return Walk(name, main, shapes, constants, channel_scales)
 
 

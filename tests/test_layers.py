@@ -74,7 +74,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("lab.machine",),
     ("lab.image",),
     ("lab.debian", "lab.hardware", "lab.keeper", "lab.kernel", "lab.monitor", "lab.wheels"),
-    ("lift_arithmetic", "lift_moves"),
+    ("lift_arithmetic", "lift_moves", "lift_recurrence"),
     ("lift_layers",),
     ("lift_graph",),
     ("onnx_run", "onnx_fitting"),
