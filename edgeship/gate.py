@@ -114,7 +114,7 @@ class _Look:
         """Return the two-sided p-value: a change is beyond chance in every estimate, and to the same side."""
         above = max(map(chance.exceeds, self.replicates, self.differences))
         below = max(
-            chance.exceeds(-drawn, -seen) for drawn, seen in zip(self.replicates, self.differences, strict=True)
+            chance.exceeds(-drawn[::-1], -seen) for drawn, seen in zip(self.replicates, self.differences, strict=True)
         )
         return min(1.0, 2 * min(above, below))
 
