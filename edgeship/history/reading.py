@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -85,7 +85,7 @@ def runs(connection: Connection, *where: ColumnElement[bool], manifests: bool = 
         rows = {row.id: row for row in connection.execute(_whole().where(table.c.id.in_(batch)))}
         for name in batch:
             sha = rows[name].manifest_sha256 if manifests else None
-            if sha not in loaded:
+            if sha is not None and sha not in loaded:
                 loaded[sha] = manifest(connection, sha)
             yield _run(rows[name], loaded[sha])
 
@@ -213,8 +213,8 @@ def points(connection: Connection, case_id: int, metric: str) -> tuple[Point, ..
     )  # fmt: skip
     asked = select(*columns).select_from(run.join(night).outerjoin(fault)).where(run.c.case_id == case_id)
     eras = _eras(connection, case_id)
-    rows = connection.execute(asked.order_by(run.c.at_s, run.c.ordinal))
-    return tuple(Point(*row[:-1], _era(eras, row.began_s)) for row in rows)
+    rows: Iterable[Any] = connection.execute(asked.order_by(run.c.at_s, run.c.ordinal))
+    return tuple(Point(*row[:-1], _era(eras, row[-1])) for row in rows)
 
 
 def _eras(connection: Connection, case_id: int) -> list[tuple[float, str]]:

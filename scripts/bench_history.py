@@ -1,0 +1,209 @@
+"""Fill a history with made-up records and time what people wait for: the history of one model has to come within 0.5 s.
+
+    python scripts/bench_history.py [--records 100000] [--samples 300] [--url URL] [--keep FILE]
+
+Made up are 5 models on 4 devices, 8 runs a case and night (4 new, 4 old), each with its samples, starts, conditions and one
+manifest an artifact. Without --url the database is an SQLite file, which is removed afterwards unless --keep names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from edgeship import history
+from edgeship.history import History, keeping, schema
+from edgeship.history.database import Database
+from edgeship.measurement import BenchRecord, Board, Conditions, Golden, Latency, Memory, Operator, Runtime, Snapshot
+from edgeship.nightly_record import Case, NightRecord, Role, Run
+
+MODELS = {"resnet8": 31.2, "mobilenetv2": 84.0, "efficientnet-lite0": 140.0, "keywords": 1.9, "unet": 410.0}
+DEVICES = ("kitchen", "attic", "cellar", "desk")
+CASES = tuple(Case(model, "rpi4", "int8", device) for model in MODELS for device in DEVICES)
+ROLES: tuple[Role, ...] = ("new", "old", "old", "new", "new", "old", "old", "new")
+LIMIT_S = 0.5
+
+
+def main() -> None:
+    """Fill, time, print; exit 1 where the history of one model takes longer than it may."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--url")
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        file = options.keep or Path(name) / "history.sqlite"
+        url = options.url or str(file)
+        began = time.monotonic()
+        count = _fill(url, options.records, options.samples)
+        print(f"{count} records written in {time.monotonic() - began:.0f} s", flush=True)
+        if not options.url:
+            print(f"{file.stat().st_size / 2**20:.0f} MiB")
+        sys.exit(0 if _timed(url) <= LIMIT_S else 1)
+
+
+def _timed(url: str) -> float:
+    """Print how long each query takes, opening included, the median of five; return the one of one model."""
+    case = CASES[0]
+    asked: dict[str, Callable[[History], Any]] = {
+        "history of one model": lambda kept: kept.histories(case.model),
+        "the last 30 nights of one case": lambda kept: kept.nights(case, limit=30),
+        "points of one case": lambda kept: kept.points(case),
+        "histories of all cases": lambda kept: kept.histories(),
+        "a whole night, samples too": lambda kept: kept.night("night-0000"),
+    }
+    took = {}
+    for words, query in asked.items():
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            with history.open(url) as kept:
+                found = query(kept)
+            times.append(time.monotonic() - began)
+        took[words] = sorted(times)[2]
+        print(f"{words}: {took[words]:.3f} s ({_size(found)})", flush=True)
+    return took["history of one model"]
+
+
+def _size(found: Any) -> str:
+    if isinstance(found, NightRecord):
+        return f"{len(found.runs)} runs"
+    if found and isinstance(found[0], history.CaseHistory):
+        return f"{len(found)} cases, {sum(night.runs for one in found for night in one.nights)} runs"
+    return f"{len(found)} {'nights' if found and isinstance(found[0], history.CaseNight) else 'runs'}"
+
+
+def _fill(url: str, records: int, samples: int) -> int:
+    """Write night after night until there are enough records; return their number.
+
+    The first night goes through `History.keep`; later ones are its rows and blobs again, with ids, times and latencies of
+    their own, since packing a hundred thousand runs is not what is timed here.
+    """
+    rng = np.random.default_rng(0)
+    with history.open(url) as kept:
+        first, began = _night(0)
+        kept.begin(first)
+        kept.keep(*list(_runs(first, began, samples, rng))[:records])
+        kept.end(first.id, (began + timedelta(hours=3)).isoformat())
+    opened = Database(url)
+    count, number = min(records, len(CASES) * len(ROLES)), 1
+    with opened.reading() as connection:
+        tables = (schema.runs, schema.records, schema.conditions)
+        rows = [[dict(row._mapping) for row in connection.execute(select(table))] for table in tables]
+    while count < records:
+        night, began = _night(number)
+        with opened.writing() as connection:
+            keeping.begin(connection, night)
+            added = _copied(connection, night, began, rows, records - count, rng)
+            keeping.end(connection, night.id, (began + timedelta(hours=3)).isoformat())
+        count, number = count + added, number + 1
+    opened.close()
+    return count
+
+
+def _night(number: int) -> tuple[NightRecord, datetime]:
+    began = datetime(2024, 1, 1, 1, tzinfo=UTC) + timedelta(days=number)
+    return NightRecord(f"night-{number:04}", "bench", began.isoformat(), None, CASES), began
+
+
+def _copied(
+    connection: Connection, night: NightRecord, began: datetime, rows: list[list[dict[str, Any]]], most: int,
+    rng: np.random.Generator,
+) -> int:  # fmt: skip
+    """Write the first night's rows again as those of another night."""
+    runs, records, around = rows
+    since = runs[0]["at_s"]
+    made = []
+    for run, factor in zip(runs[:most], rng.normal(1, 0.01, len(runs)).tolist(), strict=False):
+        at = began + timedelta(seconds=run["at_s"] - since)
+        changed = {name: run[name] * factor for name in ("latency_ms", "latency_low_ms", "latency_high_ms", "p90_ms")}
+        made.append(
+            run
+            | changed
+            | {"id": _moved(run["id"], night), "night_id": night.id, "at": at.isoformat(), "at_s": at.timestamp()}
+        )
+    there = {run["id"] for run in made}
+    connection.execute(schema.runs.insert(), made)
+    for table, every in ((schema.records, records), (schema.conditions, around)):
+        moved = [row | {"run_id": _moved(row["run_id"], night)} for row in every]
+        connection.execute(table.insert(), [row for row in moved if row["run_id"] in there])
+    return len(made)
+
+
+def _moved(run_id: str, night: NightRecord) -> str:
+    return f"{night.id}/{run_id.partition('/')[2]}"
+
+
+def _runs(night: NightRecord, began: datetime, samples: int, rng: np.random.Generator) -> Iterator[Run]:
+    for place, case in enumerate(CASES):
+        shape = _bench(case, rng)
+        manifests = {role: _manifest(case, night.id, role) for role in ("new", "old")}
+        for ordinal, role in enumerate(ROLES):
+            yield Run(
+                id=f"{night.id}/{case.name}/{role}/{ordinal}", night=night.id, suite=night.suite, case=case, role=role,
+                ordinal=ordinal, at=(began + timedelta(minutes=8 * place + ordinal)).isoformat(),
+                artifact_sha256=f"{place:06}{role == 'old':02}" * 8, bench=_again(shape, samples, rng),
+                manifest=manifests[role],
+            )  # fmt: skip
+
+
+def _manifest(case: Case, night: str, role: str) -> dict[str, Any]:
+    layers = [{"name": f"layer{number}", "sqnr_db": 30 + number} for number in range(40)]
+    made = night if role == "new" else "first"
+    return {"model": case.model, "made": made, "size_bytes": 96_000, "quality": {"got": 0.76}, "layers": layers}
+
+
+def _bench(case: Case, rng: np.random.Generator) -> BenchRecord:
+    """Return a run with everything a Raspberry Pi tells."""
+    board = Board(
+        machine_id="3c5a9d1e7b2f4a608c1d2e3f40516273", boot_id="b6a1f2c8", model="Raspberry Pi 4 Model B Rev 1.4",
+        system="Debian GNU/Linux 12 (bookworm)", kernel="6.6.31+rpt-rpi-v8", architecture="aarch64", abi="arm64",
+        word_bits=64, cores=4, core_names=("Cortex-A72",) * 4, features=("fp", "asimd"), memory_mib=3794, free_mib=21_904,
+        page_bytes=4096, libc="glibc 2.36", python="3.11.2", runtimes={"ai-edge-litert": "2.3.0"}, governor="ondemand",
+        clock_mhz=1800.0,
+    )  # fmt: skip
+    moments = tuple(
+        Snapshot(
+            100.0 + second, 1.7e9 + second, (1800.0,) * 4, ("performance",) * 4, {"cpu-thermal": 52.0 + second / 3}, 0
+        )
+        for second in range(12)
+    )
+    around = Conditions(board, moments[0], moments[1:-1], moments[-1], 4, (0, 1, 2, 3), 1)
+    p50 = MODELS[case.model]
+    operators = tuple(Operator(f"CONV_2D:{number}", p50 / 20, 0.05) for number in range(20))
+    return BenchRecord(
+        device=case.device, target=case.target, transport="ssh", simulated=False, artifact_sha256="0" * 64,
+        runtime=Runtime("ai-edge-litert", "2.3.0", "XNNPACK"),
+        latency_ms=Latency(p50, p50, None, None, p50, p50, 0.0, (p50, p50), 0), samples_ms=None, init_ms=4.7,
+        first_inference_ms=p50 * 1.2, memory=Memory(21.6, 3.9, "VmHWM"), operators=operators,
+        golden=Golden(16, 0.0039, 1, True), quality=None, conditions=around, valid=True, reasons=(), doubts=(),
+        warmup_ms=tuple(rng.normal(p50, 0.1, 20).round(6).tolist()), made="2026-11-22T04:12:09+00:00",
+    )  # fmt: skip
+
+
+def _again(shape: BenchRecord, samples: int, rng: np.random.Generator) -> BenchRecord:
+    """Return the run made once more: samples of their own, and the figures that follow from them."""
+    level = (shape.latency_ms.p50 or 1.0) * float(rng.normal(1, 0.01))
+    drawn = (level + rng.exponential(level * 0.01, samples)).round(6)
+    starts = np.concatenate([[0.0], np.cumsum(drawn + 0.02)[:-1]]).round(6)
+    p50, mean = float(np.median(drawn)), float(drawn.mean())
+    low, high, p90 = (float(one) for one in np.quantile(drawn, (0.47, 0.53, 0.9)))
+    spread = float(drawn.std())
+    figures = Latency(mean, p50, p90, None, float(drawn.min()), float(drawn.max()), spread / mean, (low, high), samples)
+    told = {"samples_ms": tuple(drawn.tolist()), "starts_ms": tuple(starts.tolist())}
+    return dataclasses.replace(shape, latency_ms=figures, **told)
+
+
+if __name__ == "__main__":
+    main()
