@@ -219,6 +219,15 @@ def resized_from_more_than_one_pixel(case: Case) -> str | None:
     return "resizes a single pixel" if before == 1 and after > 1 else None
 
 
+def sizes_kept(case: Case) -> str | None:
+    """Check that a resize leaves height and width as they are."""
+    before, after = (tensors[0].shape[1:3] if tensors else () for tensors in (case.inputs, case.outputs))
+    if before == after:
+        return None
+    sizes = " to ".join("x".join(map(str, shape)) for shape in (before, after))
+    return f"resizes {sizes}, and which sizes are refused is not documented"
+
+
 def softmax_size_at_most(case: Case, limit: int) -> str | None:
     """Check the number of classes that a SOFTMAX is over."""
     size = case.inputs[0].shape[-1] if case.inputs and case.inputs[0].shape else 1
@@ -310,7 +319,7 @@ CONDITIONS: Mapping[str, Check] = {
         default_weight_format, one_weight_scale, one_dimensional_input, one_dimensional_output, one_dimensional_alpha,
         constant_only_as_zero_padding, axes_without_batch, axes_in_space, only_leading_ones_removed,
         not_packed_into_batch, batch_not_padded, padded_in_space, batch_not_split, unit_strides, plain_slice_masks,
-        resized_from_more_than_one_pixel,
+        resized_from_more_than_one_pixel, sizes_kept,
     )
 }  # fmt: skip
 LIMITED: Mapping[str, LimitedCheck] = {

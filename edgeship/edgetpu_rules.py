@@ -177,7 +177,8 @@ def findings(case: Case, runtime: int, table: Table | None = None) -> Iterator[F
         )
     elif not rules:
         yield _finding(
-            table, Known(confidence="likely"), maps=False, rule="not_listed", reason="not among the operations that the Edge TPU is said to have"
+            table, Known(confidence="likely"), maps=False, rule="not_listed", reason="not among the operations that the Edge TPU is said to have",
+            cure=f"write {name} with operations that the Edge TPU has (coral.ai/docs/edgetpu/models-intro), or compute it in the app",
         )  # fmt: skip
     held = [_held(table, need, case) for need in _needs(table, rules) if need.since <= runtime <= need.until]
     yield from (finding for finding in held if finding is not None and not finding.maps)

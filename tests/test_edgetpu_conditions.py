@@ -200,6 +200,11 @@ CASES: dict[str, tuple[int | None, list[Make], list[Make]]] = {
          lambda: with_numbers("MEAN", 3, shape=(1, 8, 8), source=(1, 8, 8, 100))],
         [lambda: with_numbers("MEAN", 1, 2, shape=(1, 4), source=(1, 8, 9, 4))],
     ),
+    "sizes_kept": (
+        None,
+        [lambda: with_numbers("RESIZE_BILINEAR", 8, 8, shape=(1, 8, 8, 4))],
+        [lambda: with_numbers("RESIZE_BILINEAR", 11, 7, shape=(1, 11, 7, 4))],
+    ),
     "resized_by_at_most": (
         4,
         [lambda: with_numbers("RESIZE_BILINEAR", 32, 32, shape=(1, 32, 32, 4)),

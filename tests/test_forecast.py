@@ -132,13 +132,28 @@ def resized(size: int, depth: int) -> EightBit:
 
 @pytest.mark.parametrize(
     ("size", "depth", "on", "sure"),
-    [(128, 32, "edgetpu", "certain"), (256, 32, "edgetpu", "unknown"), (512, 32, "cpu", "likely")],
+    [(128, 32, "edgetpu", "likely"), (256, 32, "edgetpu", "unknown"), (512, 32, "cpu", "likely")],
 )
 def test_sizes_go_from_seen_mapped_over_unknown_to_seen_refused(
     size: int, depth: int, on: str, sure: str, tmp_path: Path
 ) -> None:
     (only,) = foretold(resized(size, depth), tmp_path).operators
     assert (only.on, only.confidence) == (on, sure)
+
+
+def test_sizes_without_a_documented_condition_are_likely_and_it_says_why(tmp_path: Path) -> None:
+    (only,) = foretold(resized(128, 32), tmp_path).operators
+    assert only.reason == "resizes 64x64 to 128x128, and which sizes are refused is not documented"
+
+
+def test_a_squeeze_in_the_middle_is_likely(tmp_path: Path) -> None:
+    model = EightBit().source(shape=(1, 5, 1, 10)).chain("SQUEEZE", shape=(1, 5, 10))
+    assert [(one.on, one.confidence) for one in foretold(model, tmp_path).operators] == [("edgetpu", "likely")]
+
+
+def test_what_is_not_listed_comes_with_a_next_move(tmp_path: Path) -> None:
+    (text,) = foretold(EightBit().source().chain("SQRT"), tmp_path).suggestions
+    assert text.startswith("Write SQRT with operations that the Edge TPU has")
 
 
 def test_a_doubt_is_among_the_suggestions(tmp_path: Path) -> None:
