@@ -34,12 +34,12 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A batch norm that multiplies by `scale` and adds `offset`, one number a channel, and the Keras tensor it works on."""
+    """A batch norm that multiplies by `scale` and adds `offset`, one number a channel, and a Keras tensor it works on."""
 
     layer: Any
     scale: Array
     offset: Array
-    source: Any
+    source: Any = None
 
 
 @dataclass(eq=False)
@@ -55,7 +55,8 @@ class Walk:
         custom: how many layers there are of each operation without a Keras layer.
         absorbed: operations that became part of the layer before them.
         weights: layers and the values of their weights; they are set when the model is whole.
-        norms: the batch norms among the layers.
+        norms: the batch norms among the layers, once for each use.
+        linear: layers with a kernel and the batch norms behind them, by what they are: a kernel used twice is one layer.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Walk:
     absorbed: set[int] = field(default_factory=set)
     weights: list[tuple[Any, list[Array]]] = field(default_factory=list)
     norms: list[Norm] = field(default_factory=list)
+    linear: dict[tuple[object, ...], tuple[Any, Norm | None]] = field(default_factory=dict)
 
     def refuse(self, operator: Operator, why: str) -> StageFailed:
         """Return the refusal of an operation, which names it and the tensor that it computes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -36,20 +36,26 @@ class Linear:
 class Tail:
     """What follows a linear operation and can be made part of it: a scale and an offset a channel, an activation.
 
-    `last` is the operation whose output all of it computes.
+    `last` is the operation whose output all of it computes, `used` what makes this kernel and its tail unlike others.
     """
 
     scale: Array | None
     offset: Array | None
     last: Operator
     activation: int
+    used: tuple[object, ...]
 
 
 def tail(walk: Walk, operator: Operator, channels: int, offset: Array | None) -> Tail:
-    """Return the constant MUL, ADD and SUB that alone read a linear operation's result: a value a channel, or one for all."""
+    """Return the constant MUL, ADD and SUB that alone read a linear operation's result: a value a channel, or one for all.
+
+    A kernel that several operations use is left as it is: it has to stay one.
+    """
     scale: Array | None = None
+    used = [*_told(walk, operator)]
     last, activation = operator, int(operator.options.get("FusedActivationFunction", 0))
-    while ACTIVATIONS.get(activation) == "NONE":
+    alone = sum(operator.inputs[1] in other.inputs for other in walk.graph.operators) == 1
+    while alone and ACTIVATIONS.get(activation) == "NONE":
         after = _only_reader(walk, last)
         constant = channel_constant(walk, after, last.outputs[0], channels) if after is not None else None
         if after is None or constant is None:
@@ -61,8 +67,17 @@ def tail(walk: Walk, operator: Operator, channels: int, offset: Array | None) ->
             signed = -constant if after.name == "SUB" else constant
             offset = signed if offset is None else offset + signed
         walk.absorbed.add(after.index)
+        used += _told(walk, after)
         last, activation = after, int(after.options.get("FusedActivationFunction", 0))
-    return Tail(scale, None if offset is None else offset.astype(np.float32), last, activation)
+    return Tail(scale, None if offset is None else offset.astype(np.float32), last, activation, tuple(used))
+
+
+def _told(walk: Walk, operator: Operator) -> tuple[object, ...]:
+    """Return what an operation is, but for the activation behind it and what it works on: equal for two of one kernel."""
+    constants = (walk.graph.tensors[index] for index in operator.inputs if index in walk.constants)
+    kernels = tuple(tensor.index if tensor.content is None else id(tensor.content) for tensor in constants)
+    options = {key: value for key, value in operator.options.items() if key != "FusedActivationFunction"}
+    return (operator.name, kernels, repr(sorted(options.items())))
 
 
 def _only_reader(walk: Walk, operator: Operator) -> Operator | None:
@@ -207,32 +222,41 @@ def build(walk: Walk, operator: Operator, linear: Linear, tensor: Any = None) ->
     Args:
         tensor: the Keras tensor that it works on, where that is not the operand as it is.
     """
-    import tf_keras
-
     follows = tail(walk, operator, linear.channels, walk.optional(operator, linear.bias))
-    kernel = _scaled(linear, linear.kernel, follows.scale)
-    sizes = _sizes(walk, linear, kernel, operator)
-    if sizes is not None:
-        kernel = _scaled(linear, kernel, 1 / sizes)
-    name, images = walk.named(follows.last), linear.kind in ("convolution", "transposed")
-    made = linear.make(use_bias=follows.offset is not None and sizes is None, name=walk.layer_name(name))
+    images = linear.kind in ("convolution", "transposed")
     if tensor is None:
         tensor = walk.images(operator, linear.source) if images else walk.tensors[operator.inputs[linear.source]]
+    if follows.used not in walk.linear:
+        walk.linear[follows.used] = _made(walk, operator, linear, follows)
+    made, norm = walk.linear[follows.used]
     tensor = made(tensor)
-    offset = [] if follows.offset is None else [follows.offset]
-    walk.weights.append((made, [kernel, *offset] if sizes is None else [kernel]))
-    if sizes is not None:
-        # Its statistics are no batch's: it must not take those of one. Its scale and offset are trained all the same.
-        norm = tf_keras.layers.BatchNormalization(
-            epsilon=NORM_EPSILON, trainable=False, name=walk.layer_name(f"{name}/scale", name)
-        )
-        walk.norms.append(Norm(norm, sizes, offset[0] if offset else np.zeros_like(sizes), tensor))
-        tensor = norm(tensor)
-    tensor = walk.activated(follows.last, tensor, follows.activation, name)
+    if norm is not None:
+        walk.norms.append(replace(norm, source=tensor))
+        tensor = norm.layer(tensor)
+    tensor = walk.activated(follows.last, tensor, follows.activation, walk.named(follows.last))
     if images:
         walk.put_images(follows.last, tensor, walk.shapes[operator.outputs[0]][0])
     else:
         walk.put(follows.last, tensor)
+
+
+def _made(walk: Walk, operator: Operator, linear: Linear, follows: Tail) -> tuple[Any, Norm | None]:
+    """Return the layer, and the batch norm behind it; a recurrence that was unrolled has the same at each step."""
+    import tf_keras
+
+    kernel, name = _scaled(linear, linear.kernel, follows.scale), walk.named(follows.last)
+    sizes = _sizes(walk, linear, kernel, operator)
+    made = linear.make(use_bias=follows.offset is not None and sizes is None, name=walk.layer_name(name))
+    offset = [] if follows.offset is None else [follows.offset]
+    if sizes is None:
+        walk.weights.append((made, [kernel, *offset]))
+        return made, None
+    walk.weights.append((made, [_scaled(linear, kernel, 1 / sizes)]))
+    # Its statistics are no batch's: it must not take those of one. Its scale and offset are trained all the same.
+    norm = tf_keras.layers.BatchNormalization(
+        epsilon=NORM_EPSILON, trainable=False, name=walk.layer_name(f"{name}/scale", name)
+    )
+    return made, Norm(norm, sizes, offset[0] if offset else np.zeros_like(sizes))
 
 
 def _scaled(linear: Linear, kernel: Array, scale: Array | None) -> Array:

@@ -177,6 +177,7 @@ def functions() -> dict[str, tuple[Shapes, Callable[..., Any]]]:
                 tf.nn.conv2d(tf.space_to_batch(x, [2, 2], [[2, 2], [2, 2]]), kernel, 1, "VALID"), [2, 2], [[0, 0], [0, 0]]
             ),
         ),
+        "unrolled": (row, _unrolled(weights)),
         "two_of_each": (((6, 5), (5, 3)), lambda x, y: [tf.matmul(x, y), tf.matmul(y, x, True, True)]),
     }  # fmt: skip
 
@@ -192,6 +193,20 @@ def _attention(weights: Callable[..., Any]) -> Callable[..., Any]:
         return tf.reshape(tf.transpose(tf.matmul(odds, heads[2]), [0, 2, 1, 3]), [1, 6, 8])
 
     return attention
+
+
+def _unrolled(weights: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    kernel, recurrent, bias = weights(5, 4), weights(4, 4), weights(4)
+
+    def recurrence(x: Any) -> Any:
+        state = tf.zeros((1, 4))
+        for step in range(4):
+            state = tf.tanh(tf.matmul(x[:, step], kernel) + tf.matmul(state, recurrent) + bias)
+        return state
+
+    return recurrence
 
 
 def _layer_norm(x: Any, weights: Callable[..., Any]) -> Any:

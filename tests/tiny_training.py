@@ -45,7 +45,7 @@ def write_examples(path: Path, *, labelled: bool = True, count: int = 240) -> Pa
 
 
 def make_models(on_progress: OnProgress, folder: Path) -> None:
-    """Write the same small classifier, trained for a moment, as `keras.keras`, `tf_keras.h5` and TFLite files of both."""
+    """Write the same small classifier, trained for a moment, as `keras.keras` and `tf_keras.h5`, one that the bridge cannot take, and TFLite files of all."""
     import keras
     import tf_keras
 
@@ -63,16 +63,25 @@ def make_models(on_progress: OnProgress, folder: Path) -> None:
         model = package.Model(image, odds)
         model.compile(package.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
         model.fit(images, labels, epochs=6, verbose=0)
-        model.save(folder / name)
-        reference = tf_convert.convert(
-            folder / name,
-            lambda image, model=model: {"odds": model(image, training=False)},
-            {"image": ((1, 12, 12, 1), "float32")},
-            [getattr(variable, "value", variable) for variable in model.variables]
-            if package is keras
-            else model.variables,
-        )
-        (folder / f"{name}.tflite").write_bytes(reference)
+        _save(model, folder / name)
+    image = keras.Input((12, 12, 1), name="image")
+    hidden = keras.ops.absolute(keras.layers.Conv2D(4, 3, strides=4, name="first")(image))  # the bridge has no absolute
+    hidden = keras.layers.Dense(CLASSES, name="odds")(keras.layers.Flatten()(hidden))
+    _save(keras.Model(image, hidden), folder / "odd.keras")
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a model, and its TFLite reference beside it."""
+    model.save(path)
+    reference = tf_convert.convert(
+        path,
+        lambda image: {"odds": model(image, training=False)},
+        {"image": ((1, 12, 12, 1), "float32")},
+        [getattr(variable, "value", variable) for variable in model.variables]
+        if path.suffix == ".keras"
+        else model.variables,
+    )
+    path.with_name(f"{path.name}.tflite").write_bytes(reference)
 
 
 def quick(name: str, **train: Any) -> Recipe:

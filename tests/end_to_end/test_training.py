@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship import child
+from edgeship import child, flatbuffer
 from edgeship.errors import BadInput, EdgeshipError
 from edgeship.progress import Progress
 from edgeship.training import Trained
@@ -60,6 +60,10 @@ def others(folder: Path) -> tuple[dict[str, Trained | EdgeshipError], list[Progr
             folder, "keras.keras", tiny.quick("prune50"), out="u.tflite", examples=unlabelled.name
         ),
     }
+    changed = tiny.quick("pcqat50-8-int8", augment=("crop", "noise"), crop_pixels=1)
+    for name in ("lifted", "lifted again"):
+        orders[name] = tiny.order(folder, "keras.keras.tflite", changed, out=f"{name}.tflite")
+    orders["odd"] = tiny.order(folder, "odd.keras", tiny.quick("prune50"), out="odd.tflite")
     said: list[Progress] = []
     work = partial(tiny.train_all, orders=list(orders.values()))
     answers = child.run(work, log=folder / "log.txt", timeout_s=600, on_progress=said.append)
@@ -172,3 +176,41 @@ def test_evening_out_channels_changes_no_answer(folder: Path) -> None:
     )
     assert moved <= 1e-5
     assert np.allclose(largest, 1, atol=1e-5) and min(scales) > 0
+
+
+def test_a_lifted_model_goes_through_every_technique(
+    folder: Path, others: tuple[dict[str, object], list[Progress]]
+) -> None:
+    answer = others[0]["lifted"]
+    assert isinstance(answer, Trained), answer
+    assert answer.start_error <= 1e-4 and not answer.notes
+    assert list(answer.tuned) == ["prune", "cluster", "qat"]
+    rounded = tiny.kernels(folder / "lifted.tflite")
+    assert all(len(np.unique(channel)) <= 8 for kernel in rounded for channel in kernel.values)
+    assert all((kernel.values == 0).mean() >= 0.49 for kernel in rounded)
+    assert tiny.dtypes(folder / "lifted.tflite") <= {"int8", "int32"}
+    assert tiny.accuracy(folder / "lifted.tflite") >= 0.85
+
+
+def test_changed_examples_repeat_by_the_seed(folder: Path, others: tuple[dict[str, object], list[Progress]]) -> None:
+    assert (folder / "lifted.tflite").read_bytes() == (folder / "lifted again.tflite").read_bytes()
+
+
+def test_layers_of_a_lifted_model_are_called_by_the_references_tensors(
+    folder: Path, others: tuple[dict[str, object], list[Progress]]
+) -> None:
+    answer = others[0]["lifted"]
+    assert isinstance(answer, Trained)
+    graph = flatbuffer.read(folder / "keras.keras.tflite")
+    assert {layer.layer for layer in answer.layers} <= {tensor.name for tensor in graph.main.tensors}
+    assert all(layer.passes == ("prune", "cluster", "qat") for layer in answer.layers)
+
+
+def test_a_keras_model_that_the_bridge_cannot_take_is_lifted(
+    folder: Path, others: tuple[dict[str, object], list[Progress]]
+) -> None:
+    answer = others[0]["odd"]
+    assert isinstance(answer, Trained), answer
+    assert answer.start_error <= 1e-4
+    assert any("starts from the reference's graph" in warning and "Absolute" in warning for warning in answer.warnings)
+    assert answer.notes == ("operations without a Keras layer pass through training as they are: ABS (1)",)
