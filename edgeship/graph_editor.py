@@ -17,14 +17,14 @@ from edgeship.errors import BadInput
 SIGNATURE = "serving_default"
 # The options table of each operation that is made here: tensorflow/compiler/mlir/lite/schema/schema.fbs
 _OPTIONS = {
-    "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CONCATENATION": "ConcatenationOptions",
+    "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CAST": "CastOptions", "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions", "FULLY_CONNECTED": "FullyConnectedOptions", "MAXIMUM": "MaximumMinimumOptions",
     "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions", "MUL": "MulOptions", "PAD": "PadOptions",
     "RESHAPE": "ReshapeOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions", "SLICE": "SliceOptions", "SPLIT": "SplitOptions",
     "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "SUM": "ReducerOptions",
     "TRANSPOSE": "TransposeOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
 }  # fmt: skip
-_BARE = frozenset({"LOGISTIC", "RELU", "RELU6", "TANH"})
+_BARE = frozenset({"EMBEDDING_LOOKUP", "LOGISTIC", "RELU", "RELU6", "TANH"})
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "wheels",
         "environment",
         "converter",
+        "embedding_lookup",
         "segment_files",
         "edgetpu_form",
         "onnx_difference",

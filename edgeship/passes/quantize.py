@@ -14,13 +14,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeship import flatbuffer, interpret
+from edgeship import embedding_lookup, flatbuffer, interpret
 from edgeship.errors import StageFailed
 from edgeship.progress import OnProgress, Progress
 from edgeship.recipe import Quantization
 
 SUMMARY = "post-training quantization of the flatbuffer"
 SIGNATURE = "serving_default"
+# They leave a table that rows are gathered from float, but not one that is looked up in.
+_OF_WEIGHTS = ("dynamic-int8", "int8-weights", "int4-weights")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def quantize(
     from litert_quantizer import quantizer
 
     count = 0
+    lookups = out.with_name("lookups.tflite")
+    if options.scheme in _OF_WEIGHTS and embedding_lookup.look_up(source, lookups):
+        source = lookups
     try:
         key = flatbuffer.read(source).signature
         if key is None:  # the quantizer finds a model's inputs by its signature alone
@@ -65,7 +70,8 @@ def quantize(
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         raise StageFailed(f"{name}: the quantizer refused {options.scheme}: {error}") from error
     out.write_bytes(bytes(result.quantized_model))
-    out.with_name("signed.tflite").unlink(missing_ok=True)
+    for made in (lookups, out.with_name("signed.tflite")):
+        made.unlink(missing_ok=True)
     return Quantized(count)
 
 
