@@ -130,54 +130,55 @@ class _Costs:
 
     def __init__(self, line: _Line, places: list[int], chip: Chip) -> None:
         self.line, self.places, self.chip = line, places, chip
-        shape = (len(places), len(places))
-        self.streamed: NDArray[np.float64] = np.full(shape, np.inf)
-        self.crossing: NDArray[np.float64] = np.zeros(shape)
-        self.latency: NDArray[np.float64] = np.full(shape, np.inf)
-        self.work: NDArray[np.float64] = np.zeros(shape)
         self.constants = [line.constants(operator) for operator in line.order]
-        for start in range(len(places) - 1):
-            self._fill(start)
+        grid = np.ix_(places, places)
+        weights = self._weights().sums()[grid]
+        crossing = self._crossing().sums()[grid]
+        macs = np.concatenate([[0], np.cumsum([line.macs[operator.index] for operator in line.order])])[places]
+        backwards = np.tril(np.ones(weights.shape, dtype=bool))
+        self.crossing = crossing
+        self.streamed = np.where(backwards, np.inf, chip.streamed_bytes(weights))
+        self.work = chip.work_ms(macs[None, :] - macs[:, None], weights)
+        self.latency = np.where(backwards, np.inf, chip.fixed_ms + self.work + chip.travel_ms(crossing))
 
-    def _fill(self, start: int) -> None:
-        """Grow a segment from one place to the end, operation by operation."""
-        line, begin = self.line, self.places[start]
-        stops = {place: number for number, place in enumerate(self.places) if place > begin}
-        held: set[int] = set()
-        made: set[int] = set()
-        alive: set[int] = set()
-        entered: set[int] = set()
-        weights = macs = entering = leaving = 0
-        for step in range(begin, len(line.order)):
-            operator = line.order[step]
-            for identity, tensor in self.constants[step].items():
-                if identity not in held:
-                    held.add(identity)
-                    weights += tensor.size_bytes
-            macs += line.macs[operator.index]
+    def _weights(self) -> _Rectangles:
+        """Count each constant once in every segment that holds one of its readers."""
+        readers: dict[int, list[int]] = {}
+        sizes: dict[int, int] = {}
+        for step, constants in enumerate(self.constants):
+            for identity, tensor in constants.items():
+                readers.setdefault(identity, []).append(step)
+                sizes[identity] = tensor.size_bytes
+        found = _Rectangles(len(self.line.order))
+        for identity, steps in readers.items():
+            found.add_first_readers(-1, steps, sizes[identity])
+        return found
+
+    def _crossing(self) -> _Rectangles:
+        """Count each tensor where it enters a segment that reads it and where it leaves the one that makes it.
+
+        The last segment gives all outputs of the model: one that it did not make enters it and leaves it.
+        """
+        line, end = self.line, len(self.line.order)
+        made = {index: step for step, operator in enumerate(line.order) for index in line.moving(operator.outputs)}
+        readers: dict[int, list[int]] = {}
+        for step, operator in enumerate(line.order):
             for index in line.moving(operator.inputs):
-                if index not in made and index not in entered and not line.main.tensors[index].variable:
-                    entered.add(index)
-                    entering += line.main.tensors[index].size_bytes
-                if line.last_read[index] == step and index in alive and index not in line.final:
-                    alive.discard(index)
-                    leaving -= line.main.tensors[index].size_bytes
-            for index in line.moving(operator.outputs):
-                made.add(index)
-                if line.last_read.get(index, -1) > step or index in line.final:
-                    alive.add(index)
-                    leaving += line.main.tensors[index].size_bytes
-            stop = stops.get(step + 1)
-            if stop is not None:
-                crossing = entering + leaving + (self._passed_bytes(made) if stop == len(self.places) - 1 else 0)
-                self.streamed[start, stop] = self.chip.streamed_bytes(weights)
-                self.crossing[start, stop] = crossing
-                self.work[start, stop] = self.chip.work_ms(macs, weights)
-                self.latency[start, stop] = self.chip.latency_ms(macs, weights, crossing)
-
-    def _passed_bytes(self, made: set[int]) -> int:
-        """Return the bytes of the model's outputs that the last segment only hands over."""
-        return sum(self.line.main.tensors[index].size_bytes for index in self.line.final - made)
+                readers.setdefault(index, []).append(step)
+        found = _Rectangles(end)
+        for index in sorted({*made, *readers, *line.final}):
+            tensor = line.main.tensors[index]
+            if tensor.variable:
+                continue
+            born, steps, size = made.get(index, -1), readers.get(index, []), tensor.size_bytes
+            found.add_first_readers(born, steps, size)
+            last = max(steps, default=-1)
+            if born >= 0:
+                found.add((0, born), (born + 1, end if index in line.final else last), size)
+            if index in line.final:
+                found.add((born + 1, end), (end, end), size)
+                found.add((max(born, last) + 1, end), (end, end), size)
+        return found
 
     def segment(self, start: int, stop: int) -> Segment:
         """Return the segment between two places."""
@@ -206,6 +207,36 @@ class _Costs:
             crossing_bytes=int(self.crossing[start, stop]),
             latency_ms=float(self.latency[start, stop]),
         )
+
+
+class _Rectangles:
+    """Sums over rectangles of (start, stop), by the corners: each is added in four places and spread out once."""
+
+    def __init__(self, steps: int) -> None:
+        self.corners: NDArray[np.int64] = np.zeros((steps + 2, steps + 2), dtype=np.int64)
+
+    def add(self, starts: tuple[int, int], stops: tuple[int, int], value: int) -> None:
+        """Add a value for every start and stop in two ranges, both ends included."""
+        (top, bottom), (left, right) = starts, stops
+        if top > bottom or left > right:
+            return
+        self.corners[top, left] += value
+        self.corners[top, right + 1] -= value
+        self.corners[bottom + 1, left] -= value
+        self.corners[bottom + 1, right + 1] += value
+
+    def add_first_readers(self, born: int, steps: list[int], value: int) -> None:
+        """Add a value, once, for every segment behind `born` that holds one of some steps."""
+        end = len(self.corners) - 2
+        before = born
+        for step in steps:
+            self.add((before + 1, step), (step + 1, end), value)
+            before = max(before, step)
+
+    def sums(self) -> NDArray[np.int64]:
+        """Return the sum for each start and stop."""
+        summed: NDArray[np.int64] = self.corners.cumsum(0).cumsum(1)[:-1, :-1]
+        return summed
 
 
 def _best(costs: _Costs, count: int) -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PositiveFloat
 
 from edgeship import resources, toml_file
@@ -50,17 +52,22 @@ class Chip:
     bytes_per_s: float
     fixed_ms: float
 
-    def streamed_bytes(self, weight_bytes: int) -> int:
+    def streamed_bytes(self, weight_bytes: ArrayLike) -> NDArray[np.int64]:
         """Return the bytes of weights that do not stay on the chip and travel at every inference."""
-        return max(0, weight_bytes - self.on_chip_bytes)
+        return np.maximum(0, np.asarray(weight_bytes, dtype=np.int64) - self.on_chip_bytes)
 
-    def work_ms(self, macs: int, weight_bytes: int) -> float:
+    def work_ms(self, macs: ArrayLike, weight_bytes: ArrayLike) -> NDArray[np.float64]:
         """Return the estimated milliseconds that the chip computes, or waits for weights."""
-        return 1e3 * max(macs / self.macs_per_s, self.streamed_bytes(weight_bytes) / self.bytes_per_s)
+        compute_ms = 1e3 * np.asarray(macs, dtype=np.float64) / self.macs_per_s
+        return np.maximum(compute_ms, self.travel_ms(self.streamed_bytes(weight_bytes)))
+
+    def travel_ms(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Return the estimated milliseconds that some bytes take over the link."""
+        return 1e3 * np.asarray(size_bytes, dtype=np.float64) / self.bytes_per_s
 
     def latency_ms(self, macs: int, weight_bytes: int, crossing_bytes: int) -> float:
         """Return the estimated milliseconds of one inference; `crossing_bytes` go in or come out."""
-        return self.fixed_ms + self.work_ms(macs, weight_bytes) + 1e3 * crossing_bytes / self.bytes_per_s
+        return float(self.fixed_ms + self.work_ms(macs, weight_bytes) + self.travel_ms(crossing_bytes))
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,25 @@ def test_no_other_cut_is_better(tmp_path: Path, model: TinyModel, count: int, me
     assert max(piece.latency_ms for piece in found) <= slowest * (1 + segment_cuts.SLACK) * (1 + 1e-9)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(model=graphs())
+def test_what_a_segment_costs_is_what_is_in_it(tmp_path: Path, model: TinyModel) -> None:
+    graph = model.graph(tmp_path)
+    line = segment_cuts._Line(graph)
+    costs = segment_cuts._Costs(line, line.places(), TINY_CHIP)
+    tensors, macs = graph.main.tensors, line.macs
+    for start, stop in itertools.combinations(range(len(costs.places)), 2):
+        found = costs.segment(start, stop)
+        read = {index for place in found.operators for index in graph.main.operators[place].inputs}
+        entering = set(found.inputs) & (read | set(found.outputs)) if start == 0 else set(found.inputs)
+        edges = sum(tensors[index].size_bytes for index in (*entering, *dict.fromkeys(found.outputs)))
+        assert found.crossing_bytes == edges
+        assert found.latency_ms == TINY_CHIP.latency_ms(
+            sum(macs[place] for place in found.operators), found.weight_bytes, edges
+        )
+        assert found.streamed_bytes == max(0, found.weight_bytes - TINY_CHIP.on_chip_bytes)
+
+
 def test_skip_connections_travel_past_the_segments_between(tmp_path: Path) -> None:
     model = TinyModel()
     start = convolution(model, model.input("image", (1, 3, 3, 4), "int8", **INT8), "start", 1)
