@@ -54,8 +54,7 @@ def tail(walk: Walk, operator: Operator, channels: int, offset: Array | None) ->
     scale: Array | None = None
     used = [*_told(walk, operator)]
     last, activation = operator, int(operator.options.get("FusedActivationFunction", 0))
-    alone = sum(operator.inputs[1] in other.inputs for other in walk.graph.operators) == 1
-    while alone and ACTIVATIONS.get(activation) == "NONE":
+    while len(_users(walk, operator)) == 1 and ACTIVATIONS.get(activation) == "NONE":
         after = _only_reader(walk, last)
         constant = channel_constant(walk, after, last.outputs[0], channels) if after is not None else None
         if after is None or constant is None:
@@ -70,6 +69,11 @@ def tail(walk: Walk, operator: Operator, channels: int, offset: Array | None) ->
         used += _told(walk, after)
         last, activation = after, int(after.options.get("FusedActivationFunction", 0))
     return Tail(scale, None if offset is None else offset.astype(np.float32), last, activation, tuple(used))
+
+
+def _users(walk: Walk, operator: Operator) -> list[Operator]:
+    """Return the operations that use the same kernel."""
+    return [other for other in walk.graph.operators if operator.inputs[1] in other.inputs]
 
 
 def _told(walk: Walk, operator: Operator) -> tuple[object, ...]:
@@ -222,7 +226,14 @@ def build(walk: Walk, operator: Operator, linear: Linear, tensor: Any = None) ->
     Args:
         tensor: the Keras tensor that it works on, where that is not the operand as it is.
     """
-    follows = tail(walk, operator, linear.channels, walk.optional(operator, linear.bias))
+    bias = walk.optional(operator, linear.bias)
+    follows = tail(walk, operator, linear.channels, bias)
+    if len({other.inputs[linear.bias :] for other in _users(walk, operator)}) > 1:  # one kernel, but not one bias
+        follows = replace(
+            follows, offset=None, used=_told(walk, replace(operator, inputs=operator.inputs[: linear.bias]))
+        )
+    else:
+        bias = None
     images = linear.kind in ("convolution", "transposed")
     if tensor is None:
         tensor = walk.images(operator, linear.source) if images else walk.tensors[operator.inputs[linear.source]]
@@ -233,6 +244,9 @@ def build(walk: Walk, operator: Operator, linear: Linear, tensor: Any = None) ->
     if norm is not None:
         walk.norms.append(replace(norm, source=tensor))
         tensor = norm.layer(tensor)
+    if bias is not None:
+        name = f"{walk.named(operator)}/bias"
+        tensor = walk.do("ADD", [tensor, bias.reshape(1, -1)], {}, lead=1, name=name, trainable=(1,))
     tensor = walk.activated(follows.last, tensor, follows.activation, walk.named(follows.last))
     if images:
         walk.put_images(follows.last, tensor, walk.shapes[operator.outputs[0]][0])
