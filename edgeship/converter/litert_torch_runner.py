@@ -12,6 +12,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ def main() -> None:
         "convert": convert,
         "to_onnx": to_onnx,
         "compare": compare,
+        "culprit": culprit,
     }
     for line in sys.stdin:
         order = json.loads(line)
@@ -131,6 +133,57 @@ def compare(source: str, inputs: list[dict[str, Any]], feed: str, folder: str, t
             return {"suspect": f"{_operator_name(nodes[found])} at {_layer(nodes[found])}", "error": error}
         high = found + 1
     return {"suspect": None}
+
+
+def culprit(source: str, seconds: float) -> dict[str, Any]:
+    """Return the first operation that litert-torch cannot convert alone, its weights as constants; one of each kind is tried."""
+    import litert_torch
+
+    program = _loaded(source)
+    weights = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
+    weights |= program.graph_signature.inputs_to_lifted_tensor_constants
+    values = {name: {**program.constants, **program.state_dict}[own] for name, own in weights.items()}
+    tried, until = set(), time.monotonic() + seconds
+    for node in program.graph.nodes:
+        kind = _kind(node)
+        if node.op != "call_function" or kind in tried or not hasattr(node.meta.get("val"), "dtype"):
+            continue
+        tried.add(kind)
+        if time.monotonic() > until:
+            break
+        module, given = _alone(node, values)
+        try:
+            litert_torch.convert(module, tuple(given))
+        except Exception as fault:  # noqa: BLE001  # whatever a converter raises
+            return {"suspect": f"{node.target} at {_layer(node)}", "why": str(fault)[:1000]}
+    return {"suspect": None}
+
+
+def _kind(node: Any) -> str:
+    """Return what makes two operations alike to a converter: the target, its plain arguments, the shapes of its tensors."""
+    import torch
+
+    shown = torch.fx.map_arg((node.args, node.kwargs), lambda arg: repr(getattr(arg.meta.get("val"), "shape", None)))
+    return f"{node.target} {shown}"
+
+
+def _alone(node: Any, values: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Return a module of one operation, and inputs for it."""
+    import torch
+
+    module, graph, given = torch.nn.Module(), torch.fx.Graph(), []
+    made: dict[str, Any] = {}
+    for index, arg in enumerate(node.all_input_nodes):
+        value = arg.meta.get("val")
+        if arg.name in values:
+            module.register_buffer(f"weight{index}", values[arg.name].detach())
+            made[arg.name] = graph.get_attr(f"weight{index}")
+        else:
+            made[arg.name] = graph.placeholder(f"input{index}")
+            given.append(torch.zeros(tuple(value.shape), dtype=value.dtype) if hasattr(value, "dtype") else value)
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda arg: made[arg.name])
+    graph.output(graph.call_function(node.target, args, kwargs))
+    return torch.fx.GraphModule(module, graph).eval(), given
 
 
 def _errors(

@@ -38,6 +38,7 @@ SUMMARY = "PyTorch: exported programs (.pt2), and functions that return a model"
 PACKAGES: tuple[str, ...] = ()
 ENVIRONMENTS = ("litert-torch",)
 TIMEOUT_S, MEMORY_GIB = 800.0, 16.0
+CULPRIT_S = 120.0  # spent on looking for one operation among many
 _STEPS = 5
 
 
@@ -182,8 +183,12 @@ def _by_some_route(tool: Converter, work: Work, on_progress: OnProgress) -> tupl
     other = _by_onnx(tool, work, on_progress)
     if other is None:
         return (f"converted by way of ONNX: {failure}",)
-    suspect = _suspect(tool, work) if ran else None
-    where = f"; the first operation that differs is {suspect}" if suspect else ""
+    if ran:
+        suspect = _suspect(tool, work)
+        where = f"; the first operation that differs is {suspect}" if suspect else ""
+    else:
+        on_progress(Progress("import", 4, _STEPS, "looking for the operation that cannot be converted"))
+        where = "" if " at " in failure else _culprit(tool, work)
     raise StageFailed(
         f"{work.request.source}: {failure}{where}; by way of ONNX: {other}; full log: {work.log}", log=work.log
     )
@@ -237,6 +242,16 @@ def _suspect(tool: Converter, work: Work) -> str | None:
     if answer["suspect"] is None:
         return None
     return f"{answer['suspect']} (error {answer['error']:.2g} of its output's range)"
+
+
+def _culprit(tool: Converter, work: Work) -> str:
+    """Say which operation litert-torch cannot convert by itself, where its complaint does not."""
+    order = {"do": "culprit", "source": str(work.program), "seconds": CULPRIT_S}
+    try:
+        found = tool.ask(order, timeout_s=TIMEOUT_S)["suspect"]
+    except Refused:
+        return ""
+    return f"; what it cannot is {found}" if found else ""
 
 
 def _line(refusal: Refused) -> str:
