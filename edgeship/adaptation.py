@@ -98,6 +98,7 @@ def adapt(on_progress: OnProgress, source: Path, name: str, feed: Path, out: Pat
                 continue
             trial = out.with_name("trial.tflite")
             trial.write_bytes(editor.content())
+            held = held or _held(source, given, name)
             found, held = _compared(held, trial, name, exact=FORMS[form].EXACT)
             done.append(Rewrite(form, FORMS[form].SUMMARY, places, found.relative_error, found.within))
             if found.within:
@@ -121,13 +122,19 @@ class _Held:
     original: Outputs
     now: Outputs
     given: Outputs
-    approximation: float | None
+    approximation: float
+
+
+def _held(source: Path, given: Outputs, name: str) -> _Held:
+    original = _run(source, given, name)
+    eight_bits = quantized.already_quantized(flatbuffer.read(source)) is not None
+    return _Held(original, original, given, EIGHT_BITS if eight_bits else APPROXIMATION)
 
 
 def _compared(held: _Held, trial: Path, name: str, *, exact: bool) -> tuple[Difference, _Held]:
     """Return how far the rewritten model's outputs are from the original's, and what the next one is held against."""
     steps = {spec.name: spec.scale for spec in flatbuffer.read(trial).interface.outputs if spec.scale is not None}
-    limit = held.approximation or APPROXIMATION
+    limit = held.approximation
     try:
         got = _run(trial, held.given, name)
     except EdgeshipError:
