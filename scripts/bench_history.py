@@ -201,8 +201,8 @@ def _again(shape: BenchRecord, samples: int, rng: np.random.Generator) -> BenchR
     low, high, p90 = (float(one) for one in np.quantile(drawn, (0.47, 0.53, 0.9)))
     spread = float(drawn.std())
     figures = Latency(mean, p50, p90, None, float(drawn.min()), float(drawn.max()), spread / mean, (low, high), samples)
-    told = {"samples_ms": tuple(drawn.tolist()), "starts_ms": tuple(starts.tolist())}
-    return dataclasses.replace(shape, latency_ms=figures, **told)
+    samples_ms, starts_ms = tuple(drawn.tolist()), tuple(starts.tolist())
+    return dataclasses.replace(shape, latency_ms=figures, samples_ms=samples_ms, starts_ms=starts_ms)
 
 
 if __name__ == "__main__":
