@@ -214,7 +214,7 @@ def points(connection: Connection, case_id: int, metric: str) -> tuple[Point, ..
     asked = select(*columns).select_from(run.join(night).outerjoin(fault)).where(run.c.case_id == case_id)
     eras = _eras(connection, case_id)
     rows: Iterable[Any] = connection.execute(asked.order_by(run.c.at_s, run.c.ordinal))
-    return tuple(Point(*row[:-1], _era(eras, row[-1])) for row in rows)
+    return tuple(Point(*(*row[:-1], _era(eras, row[-1]))) for row in rows)
 
 
 def _eras(connection: Connection, case_id: int) -> list[tuple[float, str]]:
