@@ -12,15 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from edgeship.noise import Noise, location
-from edgeship.resampling import REPLICATES, Array, draw, normal
+from edgeship.resampling import REPLICATES, Array, draw, normal, rows, spread_out
 
 _TAIL = 0.05
 _SURELY = 3.5  # standard deviations that the device is off its history
+_PART = (
+    1 / 3
+)  # of what old runs and reference show of the device is taken for it on any night: nights are never quite alike
 _FOLLOWS = 0.95  # of the reference: nothing is left of it that the level does not follow
 _LEAST_P = 1e-6  # beyond it the tail is a guess
 
@@ -95,7 +99,9 @@ def differences(nights: Sequence[Design], seen: Seen, last: int) -> tuple[Array,
     trust = np.array([night.trust for night in chosen])
     trusting = mine @ (seen.above[part].T - trust * seen.off[part].T).T
     shift, _ = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
-    return np.asarray(trusting), np.asarray(trusting - float(mine @ (1 - trust)) * shift)
+    shift = float(mine @ (1 - trust)) * shift
+    partly = _PART if all(night.old for night in chosen) else 0.0
+    return np.asarray(trusting - partly * shift), np.asarray(trusting - shift)
 
 
 def shifted(nights: Sequence[Design], seen: Seen, last: int) -> Literal["no", "perhaps", "surely"]:
@@ -125,17 +131,19 @@ def _shift(nights: Sequence[Design], seen: Seen) -> tuple[Array, Array]:
 
 def by_chance(noise: Noise, nights: Sequence[Design]) -> Seen:
     """Return replicates of what nights show when nothing changed: one row a night."""
-    level_error = noise.level_sd * normal(0)
-    within, between = _inflation(noise.within_freedom, 1), _inflation(noise.between_freedom, 2)
+    numbers, normals = rows(), normal()
+    within, between = spread_out(noise.within, noise.within_sd), spread_out(noise.between, noise.between_sd)
+    taken = [np.fromiter(islice(numbers, night.new + night.old), dtype=np.intp) for night in reversed(nights)]
+    level_error = noise.level_sd * normals[next(numbers)]
+    inflations = [_inflation(worth, normals[next(numbers)]) for worth in (noise.within_freedom, noise.between_freedom)]
     above, off, moved = [], [], []
-    for number, night in enumerate(nights):
-        first = 100 * (number + 1)  # each night has random numbers of its own
-        runs = draw(noise.within, noise.within_sd, first + 10, night.new + night.old) * within
-        shared = draw(noise.between, noise.between_sd, first, 1)[0] * between
-        shared = shared - level_error - night.shift_sd * normal(first + 3)
+    for night, mine in zip(nights, reversed(taken), strict=True):
+        runs = draw(within, mine) * inflations[0]
+        shared = draw(between, np.array([next(numbers)]))[0] * inflations[1]
+        shared = shared - level_error - night.shift_sd * normals[next(numbers)]
         above.append(_centred(runs[: night.new], noise.clip) + shared)
         off.append(_centred(runs[night.new :], noise.clip) + shared if night.old else np.zeros(REPLICATES))
-        moved.append((night.moved_sd or 0.0) * normal(first + 4))
+        moved.append((night.moved_sd or 0.0) * normals[next(numbers)])
     return Seen(np.stack(above), np.stack(off), np.stack(moved))
 
 
@@ -164,7 +172,7 @@ def _centred(runs: Array, clip: float) -> Array:
     return np.asarray(found - found.mean())
 
 
-def _inflation(freedom: float, row: int) -> Array:
+def _inflation(freedom: float, normals: Array) -> Array:
     """Return how much a spread that rests on so many figures may be understated (Wilson and Hilferty's chi square)."""
     small = 2 / (9 * freedom)
-    return np.asarray(np.maximum(1 - small + normal(row) * math.sqrt(small), 0.2) ** -1.5)
+    return np.asarray(np.maximum(1 - small + normals * math.sqrt(small), 0.2) ** -1.5)

@@ -26,7 +26,7 @@ _PERMUTATIONS = 2_000
 _LEAST, _SHORTEST, _LONGEST = 8, 3, 90  # nights: of a series, of a part of it, and looked back at the most
 _CLIP = 3.0
 _WORTH_A_TEST = 2.4  # standardized difference below which no series of eight nights is unusual
-_BEYOND = 2.9  # standard errors: one-sided 0.2 %
+_BEYOND = 4.0  # standard errors, of a spread that is itself known from few nights
 
 
 @dataclass(frozen=True)

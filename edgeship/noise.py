@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.night import Metric, Night, Prior
-from edgeship.resampling import Array, draw
+from edgeship.resampling import Array, draw, spread_out
 
 _CLIP = 1.5  # Huber's constant, in standard deviations: 96 % efficient for normal noise
 _NORMAL_MAD = 1.4826
@@ -234,7 +234,7 @@ def _bend(within: Array, floor: float) -> tuple[float, float, float]:
     clip, power = _CLIP * max(_robust_sd(within), floor), _rms(within)
     if within.size < _FEW or not power:
         return clip, 1.0, _USUAL
-    runs = draw(within, power, 0, 4)
+    runs = draw(spread_out(within, power), np.arange(4))
     found = {bend: location(runs, bend) for bend in (clip, max(clip, _GROSS * power))}
     best = min(found, key=lambda bend: float(np.ptp(np.quantile(found[bend], (0.005, 0.995)))))
     around = np.abs(found[best] - found[best].mean())
