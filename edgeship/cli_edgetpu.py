@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeship import front
+from edgeship.errors import EdgeshipError
 from edgeship.options import (
     DataOption,
     ModelArgument,
     OffsetOption,
-    OutOption,
     ScaleOption,
     SeedOption,
     names_from,
@@ -57,7 +57,10 @@ def edgetpu(
     scale: ScaleOption = None,
     offset: OffsetOption = None,
     seed: SeedOption = 0,
-    out: OutOption = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="Keeps what the compiler made, and segments (usually in build/…/segments-N)."),
+    ] = None,
 ) -> None:
     """Say which operations of an 8-bit model run on an Edge TPU, which stay on the CPU, and what to change.
 
@@ -69,22 +72,28 @@ def edgetpu(
     from edgeship.report.edgetpu_terminal import EdgeTpuTerminal
     from edgeship.report.segments_terminal import SegmentsTerminal
 
-    kept = front.folder("--out", out) if segments is None else None
+    screen: Front = context.obj
+    kept, order = front.folder("--out", out), None
+    if segments is not None:
+        order = segmenting.SegmentOrder(
+            str(edgetpus.tflite_file(model)), segments, target, link=segmenting.link(link), data=data,
+            scale=front.numbers("--scale", scale), offset=front.numbers("--offset", offset), seed=seed, out=kept,
+        )  # fmt: skip
+        kept = segmenting.folder(order)
     question = edgetpus.Question(
         model, target, runtime, several_subgraphs, segments or 1, tuple(beside or ()), out=kept
     )
-    with context.obj.listening() as listener:
+    with screen.listening() as listener:
         answer = edgetpus.examine(question, listener.on_progress)
     table = {"model": answer.model, "path": answer.path, "target": answer.target, **asdict(answer.forecast)}
-    screen: Front = context.obj
     made = None
-    if segments is not None:
-        order = segmenting.SegmentOrder(
-            answer.path, segments, target, link=segmenting.link(link), data=data, scale=front.numbers("--scale", scale),
-            offset=front.numbers("--offset", offset), seed=seed, out=front.folder("--out", out),
-        )  # fmt: skip
-        with screen.listening() as listener:
-            made = segmenting.split(order, listener.on_progress)
+    if order is not None:
+        try:
+            with screen.listening() as listener:
+                made = segmenting.split(order, listener.on_progress)
+        except EdgeshipError:
+            edgetpus.withdraw(answer)
+            raise
         table["segments"] = segmenting.contract(made)
     screen.show(table, lambda terminal: EdgeTpuTerminal().forecast(answer.path, answer.target, answer.forecast))
     if answer.compiled is not None and not screen.json:

@@ -124,6 +124,13 @@ def link(name: str | None) -> Link | None:
     return None
 
 
+def folder(order: SegmentOrder) -> Path:
+    """Return the folder that gets the segments."""
+    if order.out is not None:
+        return order.out
+    return Path("build") / models.find(order.model).name / targets.read(order.target).name / f"segments-{order.count}"
+
+
 def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsRecord:
     """Cut a model into segments, prove that their chain is the model, and write them into a folder.
 
@@ -138,7 +145,7 @@ def split(order: SegmentOrder, on_progress: OnProgress = silent) -> SegmentsReco
         raise BadInput(f"{target.name}: has no Edge TPU", hint="targets that have one: coral-dev-board, coral-usb")
     model = models.find(order.model)
     graph = _checked(model.source, order.count)
-    out = order.out or Path("build") / model.name / target.name / f"segments-{order.count}"
+    out = folder(order)
     stem = model.source.stem
     names = [f"{stem}_segment_{number}_of_{order.count}.tflite" for number in range(order.count)]
     out_folder.check_writable(out, (*names, RECORD), RECORD)

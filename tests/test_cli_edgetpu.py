@@ -90,6 +90,22 @@ def test_the_out_folder_of_a_build_will_do(tmp_path: Path) -> None:
     assert table("edgetpu", str(tmp_path))["path"].endswith("model.tflite")
 
 
+def test_without_the_compiler_what_only_it_can_do_is_refused(half: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for asked in (("--with", half), ("--out", str(made))):
+        error = refusal("edgetpu", half, *asked)
+        assert error["exit"] == 4
+        assert asked[0] in error["message"] and "edgetpu_compiler is not installed" in error["message"]
+        assert "coral.ai/docs/edgetpu/compiler" in error["hint"]
+    assert not made.exists()
+
+
+def test_a_compiled_file_is_not_compiled_beside_another(half: str, tmp_path: Path) -> None:
+    done = str(tiny_edgetpu.compiled(tmp_path, given=CACHED))
+    error = refusal("edgetpu", half, "--with", done)
+    assert error["exit"] == 3 and error["message"].startswith(f"{done}: is compiled")
+
+
 def test_several_subgraphs_and_an_older_runtime(half: str) -> None:
     assert table("edgetpu", half, "-a")["subgraphs"] == 2
     assert table("edgetpu", half, "--runtime", "12")["runtime"] == 12

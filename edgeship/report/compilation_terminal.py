@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from edgeship import wording
-from edgeship.compilation import Compilation, CompiledFiles
+from edgeship.compilation import Compilation, CompiledFiles, CompiledPart
 from edgeship.report.terminal import size
 
 
@@ -32,18 +35,24 @@ class CompilationTerminal:
             self.console.print(f"  [dim]written[/]  {escape(str(path))}")
 
     def _balance(self, made: Compilation) -> None:
-        heads = ("model", "segment", "size", "weights", "share", "cached", "streamed", "on the chip", "on the CPU")
+        """Print a table a model, under its name where there are several: beside figures, 80 columns have no room for names."""
+        total = sum(part.parameter_bytes or 0 for part in made.parts)
+        models = [(name, list(parts)) for name, parts in groupby(made.parts, key=lambda part: part.model)]
+        for name, parts in models:
+            if len(models) > 1:
+                self.console.print(f"  {escape(name)}")
+            self._parts(parts, total)
+
+    def _parts(self, parts: Sequence[CompiledPart], total: int) -> None:
         table = Table(box=None, header_style="dim")
-        for head in heads:
-            table.add_column(head, no_wrap=head != "model")
-        weights = [part.parameter_bytes for part in made.parts]
-        total = sum(filter(None, weights)) or None
-        for part, own in zip(made.parts, weights, strict=True):
+        for head in ("segment", "size", "weights", "share", "cached", "streamed", "chip", "CPU"):
+            table.add_column(head, no_wrap=True)
+        for part in parts:
+            own = part.parameter_bytes
             share = f"{own / total:.0%}" if own is not None and total else "-"
             table.add_row(
-                escape(part.model), f"{part.segment + 1} of {part.of}", size(part.size_bytes), _size(own), share,
-                _size(part.cached_bytes), _size(part.streamed_bytes), _count(part.chip_operators),
-                str(sum(part.cpu_operators.values())),
+                f"{part.segment + 1} of {part.of}", size(part.size_bytes), _size(own), share, _size(part.cached_bytes),
+                _size(part.streamed_bytes), _count(part.chip_operators), str(sum(part.cpu_operators.values())),
             )  # fmt: skip
         self.console.print(table)
 

@@ -25,8 +25,9 @@ class EdgeTpuTerminal:
     def forecast(self, path: str, target: str, found: Forecast) -> None:
         """Print a forecast: how much maps, what does not and why, and what to change."""
         mapped = sum(entry.on == "edgetpu" for entry in found.operators)
+        beside = "what the compiler made stands below" if found.compiler is not None else "made without the compiler"
         self.console.print(
-            f"{_verdict(found)} {escape(path)} for {escape(target)}, Edge TPU runtime {found.runtime}: a forecast, made without the compiler"
+            f"{_verdict(found)} {escape(path)} for {escape(target)}, Edge TPU runtime {found.runtime}: a forecast, {beside}"
         )
         self.console.print(
             f"  {_bar(found.edgetpu_share)} {mapped} of {len(found.operators)} operations ({found.edgetpu_share:.0%}), "

@@ -206,7 +206,23 @@ def test_the_command_compiles_several_together_and_keeps_them(
     shown = here("edgetpu", "first.tflite").stdout
     assert "stand-in" in shown
     assert "1 of 1" in shown
+    assert "without the compiler" not in shown
+    both = here("edgetpu", "first.tflite", "--with", "second.tflite").stdout
+    assert "first.tflite" in both and "second.tflite" in both  # on 80 columns too
     assert sorted(path.name for path in Path().glob("first*")) == ["first.tflite"]  # without --out nothing is kept
+
+
+def test_compiled_segments_are_kept_beside_those_of_the_host(here: Here, use: Callable[[CompilerMode], Path]) -> None:
+    use("works")
+    assert here(*BUILD).code == 0
+    shutil.copyfile("out/model.tflite", "m.tflite")
+    assert here("edgetpu", "m.tflite", "--segments", "2", "--out", "made").code == 0
+    names = [f"m_segment_{number}_of_2" for number in range(2)]
+    wanted = [f"{name}{end}.tflite" for name in names for end in ("", "_edgetpu")]
+    assert {path.name for path in Path("made").iterdir()} == {*wanted, "segments.json"}
+    answer = here("edgetpu", "m.tflite", "--segments", "400", "--out", "none")
+    assert answer.code == 3
+    assert not Path("none").exists()
 
 
 def test_the_command_says_what_the_compiler_complains_of(here: Here, use: Callable[[CompilerMode], Path]) -> None:
