@@ -97,6 +97,6 @@ def postgresql(postgresql_server: str, request: pytest.FixtureRequest) -> str:
     with psycopg.connect(
         host=postgresql_server, user="edge", password=PASSWORD, dbname="postgres", autocommit=True
     ) as made:
-        made.execute(f"DROP DATABASE IF EXISTS {name}")  # type: ignore[arg-type]
-        made.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        made.execute(f"DROP DATABASE IF EXISTS {name}")
+        made.execute(f"CREATE DATABASE {name}")
     return f"postgresql://edge:{quote(PASSWORD, safe='')}@/{name}?host={postgresql_server}"
