@@ -76,11 +76,8 @@ def adapt(on_progress: OnProgress, source: Path, name: str, feed: Path, out: Pat
     """
     given = interpret.load_feed(feed)
     count = len(next(iter(given.values())))
-    original = _run(source, given, name)
     out.write_bytes(source.read_bytes())
-    held = _Held(
-        original, original, given, EIGHT_BITS if quantized.already_quantized(flatbuffer.read(source)) else None
-    )
+    held: _Held | None = None
     done: list[Rewrite] = []
     refused: set[str] = set()
     for _ in range(ROUNDS):
