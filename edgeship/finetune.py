@@ -149,6 +149,16 @@ def finetune(
     return _Course(on_progress, trainee, lesson, training, held_out, options, seed, stage).run()
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The epoch whose model is kept so far: its metric and loss on the held-out part, and every variable's value."""
+
+    epoch: int
+    value: float
+    loss: float
+    state: list[Array]
+
+
 @dataclass
 class _Course:
     """One run of training: the plan, the steps, and the best state so far."""
@@ -176,33 +186,33 @@ class _Course:
         probed = {} if self.options.learning_rate else self.probe(per_epoch * epochs)
         rate = self.options.learning_rate or _best_rate(probed)
         self.lesson.restore(start)
-        best, best_epoch, best_state = (before if self.trainee.may_win(0) else None), 0, start
-        first_to_win, diverged = 1, None
+        kept = _Kept(0, before, loss, start) if self.trainee.may_win(0) else None
+        top, first_to_win, diverged = before if kept else None, 1, None
         self.began = time.monotonic()
         for epoch in range(1, epochs + 1):
-            loss = self.one_pass(epoch, epochs, per_epoch, rate)
-            held_out_loss, value = self.lesson.measure(self.held_out)
-            if not all(map(math.isfinite, (loss, held_out_loss, value))):
+            trained_loss = self.one_pass(epoch, epochs, per_epoch, rate)
+            loss, value = self.lesson.measure(self.held_out)
+            if not all(map(math.isfinite, (trained_loss, loss, value))):
                 diverged = epoch
                 break
             may_win = self.trainee.may_win(epoch * per_epoch) or epoch == epochs
-            self.history.append(Epoch(epoch, loss, value, may_win, round(time.monotonic() - self.began, 3)))
+            self.history.append(Epoch(epoch, trained_loss, value, may_win, round(time.monotonic() - self.began, 3)))
             if not may_win:
                 first_to_win = epoch + 1
-            elif best is None or self.is_better(value, best):
-                best, best_epoch, best_state = value, epoch, self.lesson.remember()
-            if epoch - max(best_epoch, first_to_win - 1) >= self.options.patience_epochs:
+            elif kept is None or top is None or self.wins(value, loss, kept, top):
+                kept = _Kept(epoch, value, loss, self.lesson.remember())
+                top = value if top is None or self.is_better(value, top) else top
+            if epoch - max(kept.epoch if kept else 0, first_to_win - 1) >= self.options.patience_epochs:
                 break
-        self.lesson.restore(best_state)
-        if best is None:  # it diverged before any epoch could win
+        self.lesson.restore(kept.state if kept else start)
+        if kept is None:  # it diverged before any epoch could win
             self.trainee.jump_to_end()
-            best = before
         return Tuned(
             metric=self.lesson.metric,
             before=before,
             history=tuple(self.history),
-            best_epoch=best_epoch,
-            best=best,
+            best_epoch=kept.epoch if kept else 0,
+            best=kept.value if kept else before,
             steps=len(self.history) * per_epoch,
             learning_rate=rate,
             probed=probed,
@@ -214,6 +224,20 @@ class _Course:
     def is_better(self, value: float, best: float) -> bool:
         """Say whether a metric beats another; what is not a number beats nothing."""
         return value < best if self.lesson.metric == "mse" else value > best
+
+    def wins(self, value: float, loss: float, kept: _Kept, top: float) -> bool:
+        """Say whether an epoch takes the place of the one kept.
+
+        Among trained ones whose shares of right answers are within one standard error of the best (Breiman et al. 1984,
+        the 1-SE rule), which the held-out examples cannot tell apart, the smaller loss wins: early epochs of a high
+        learning rate are otherwise kept by chance.
+        """
+        if self.is_better(value, top):
+            return True
+        if self.lesson.metric == "mse" or not kept.epoch:
+            return False
+        deviation = math.sqrt(max(top * (1 - top), 0.0) / len(self.held_out))
+        return value >= top - deviation and loss < kept.loss
 
     def probe(self, total: int) -> dict[str, float | None]:
         """Return the held-out loss after a short trial of each learning rate, all from the end of the schedule."""

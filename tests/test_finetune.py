@@ -165,6 +165,19 @@ def test_training_that_diverges_at_once_leaves_the_start_or_the_end_of_the_sched
     assert len(jumps) == 2, "once to measure, once to stay"
 
 
+def test_of_epochs_that_the_held_out_part_cannot_tell_apart_the_smaller_loss_wins() -> None:
+    """Four held-out examples: one standard error of 0.75 is 0.22."""
+    chance = Told("top1", (0.9, 0.5), (0.6, 0.6, 0.75), (0.5, 0.5, 0.6), (0.4, 0.55, 0.7), (0.3, 0.4, 0.5))
+    tuned = course(chance)
+    assert (tuned.best_epoch, tuned.best) == (
+        2,
+        0.6,
+    )  # the third has a larger loss, the fourth is too far below the best
+    untouched = course(Told("top1", (0.9, 0.75), (0.6, 0.6, 0.74), (0.1, 0.1, 0.75)))
+    assert untouched.best_epoch == 0  # what no training gave is left only for something better
+    assert course(Told("mse", (0.5, 0.5), (0.4, 0.4, 0.2), (0.1, 0.1, 0.21))).best_epoch == 1
+
+
 @pytest.mark.parametrize("start", [(math.nan, 0.5), (0.5, math.inf)])
 def test_a_start_that_is_not_finite_is_refused(start: tuple[float, float]) -> None:
     with pytest.raises(StageFailed, match="qat: the loss on the held-out examples is not finite before any training"):
