@@ -203,7 +203,8 @@ def _errors(
     errors = []
     for index in range(len(names)):
         expected, got = ours[f"tap{index}"].numpy().astype(np.float64), theirs[f"tap{index}"].astype(np.float64)
-        spread = max(float(np.ptp(expected)) if expected.size else 0.0, 1e-6)
+        low, high = (float(expected.min()), float(expected.max())) if expected.size else (0.0, 0.0)
+        spread = max(high - low, 0.01 * max(abs(low), abs(high)), 1e-6)  # a single value has no range
         same = expected.shape == got.shape and np.isfinite(got).all()
         errors.append(float(np.abs(expected - got).max(initial=0.0)) / spread if same else float("inf"))
     return errors

@@ -182,7 +182,7 @@ def _by_some_route(tool: Converter, work: Work, on_progress: OnProgress) -> tupl
     on_progress(Progress("import", 3, _STEPS, "converting: torch's ONNX exporter"))
     other = _by_onnx(tool, work, on_progress)
     if other is None:
-        return (f"converted by way of ONNX: {failure}",)
+        return (f"converted by way of ONNX, since {_short(failure)}",)
     if ran:
         suspect = _suspect(tool, work)
         where = f"; the first operation that differs is {suspect}" if suspect else ""
@@ -205,7 +205,7 @@ def _apart(work: Work, made: Path) -> str | None:
         (ran,) = interpret.outputs([job], log=work.log, timeout_s=TIMEOUT_S)
         found = closeness.held(graph, work.expected, ran.outputs)
     except StageFailed as refusal:
-        return refusal.message
+        return refusal.message.removeprefix(f"{work.request.source}: ").partition("; full log")[0]
     if found.within:
         return None
     if not found.comparable:
@@ -252,6 +252,10 @@ def _culprit(tool: Converter, work: Work) -> str:
     except Refused:
         return ""
     return f"; what it cannot is {found}" if found else ""
+
+
+def _short(text: str, longest: int = 160) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _line(refusal: Refused) -> str:
