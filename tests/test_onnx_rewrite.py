@@ -43,11 +43,35 @@ def choice(then_shape: tuple[int, ...] = (2, 3), otherwise: list[onnx.NodeProto]
     ]
 
 
-def test_the_dict_is_sorted_and_operations_have_one_owner() -> None:
-    """A stranger's line goes where the alphabet says, and takes nobody else's operation."""
+def test_the_dict_is_sorted() -> None:
+    """A stranger's line goes where the alphabet says."""
     assert list(REWRITES) == sorted(REWRITES)
-    owned = [operation for rewrite in REWRITES.values() for operation in rewrite.OPERATIONS]
-    assert len(owned) == len(set(owned))
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 6, 1, 1)], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_scale_behind_a_small_divisor_scales_that(shape: tuple[int, ...], first: bool) -> None:
+    """Normalized channels: no constant of one value a channel meets the large value."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["X"], ["mean"]),
+        helper.make_node("Exp", ["mean"], ["size"]),
+        helper.make_node("Div", ["X", "size"], ["ratio"]),
+        helper.make_node("Mul", ["scale", "ratio"] if first else ["ratio", "scale"], ["Y"]),
+    ]
+    made = onnx_graphs.same(onnx_graphs.graph(nodes, {"X": (1, 6, 4, 5)}, ["Y"], {"scale": normal(*shape)}))
+    division = next(node for node in made.graph.node if node.op_type == "Div")
+    assert "X" not in division.input
+
+
+def test_a_scale_that_makes_the_divisor_large_stays() -> None:
+    """As in layer normalization: along another axis."""
+    nodes = [
+        helper.make_node("ReduceL2", ["X"], ["size"], axes=[-1]),
+        helper.make_node("Div", ["X", "size"], ["ratio"]),
+        helper.make_node("Mul", ["ratio", "scale"], ["Y"]),
+    ]
+    made = onnx_graphs.same(onnx_graphs.graph(nodes, {"X": (1, 6, 5)}, ["Y"], {"scale": normal(5)}))
+    assert next(node for node in made.graph.node if node.op_type == "Div").input[0] == "X"
 
 
 @pytest.mark.parametrize("value", [True, False])

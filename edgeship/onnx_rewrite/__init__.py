@@ -22,7 +22,7 @@ class Rewrite(Protocol):
     and must leave alone (return False) what it would only replace by the same.
     """
 
-    OPERATIONS: tuple[str, ...]  # ONNX names, of the standard domain
+    OPERATIONS: tuple[str, ...]  # ONNX names, of the standard domain; of several takers the first in `REWRITES` decides
     NOTE: str  # what became of it, in words that complete "LSTM (2 layers): …"
 
     def rewrite(self, draft: Draft, node: onnx.NodeProto) -> bool:
@@ -49,6 +49,7 @@ from edgeship.onnx_rewrite import (  # noqa: E402
     reshaping,
     resize,
     rnn,
+    scaling,
     scan,
 )
 
@@ -67,6 +68,7 @@ REWRITES: dict[str, Rewrite] = {
     "reshaping": reshaping,
     "resize": resize,
     "rnn": rnn,
+    "scaling": scaling,
     "scan": scan,
 }
 
@@ -81,7 +83,10 @@ def rewritten(model: onnx.ModelProto, *, strict: bool = False) -> tuple[onnx.Mod
     Raises:
         BadInput: an operation that cannot be converted; the message names operation and layer, not the file.
     """
-    by_operation = {operation: rewrite for rewrite in REWRITES.values() for operation in rewrite.OPERATIONS}
+    by_operation: dict[str, list[Rewrite]] = {}
+    for rewrite in REWRITES.values():
+        for operation in rewrite.OPERATIONS:
+            by_operation.setdefault(operation, []).append(rewrite)
     draft = Draft(model, strict=strict)
     changed: Counter[tuple[str, str]] = Counter()
     outputs = {value.name for value in model.graph.output}
@@ -91,14 +96,14 @@ def rewritten(model: onnx.ModelProto, *, strict: bool = False) -> tuple[onnx.Mod
         node = draft.current(waiting)
         if folded(draft, node, outputs):
             continue
-        rewrite = by_operation.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
-        if rewrite is None or not rewrite.rewrite(draft, node):
-            draft.take()
+        known = by_operation.get(node.op_type, []) if node.domain in STANDARD_DOMAINS else []
+        taken = next((rewrite for rewrite in known if rewrite.rewrite(draft, node)), None)
+        if taken is None:
             draft.keep(node)
             continue
         made = draft.take()
-        if original and rewrite.NOTE and [fresh.op_type for fresh in made] != [node.op_type]:
-            changed[node.op_type, rewrite.NOTE] += 1
+        if original and taken.NOTE and [fresh.op_type for fresh in made] != [node.op_type]:
+            changed[node.op_type, taken.NOTE] += 1
         pending.extendleft((fresh, False) for fresh in reversed(made))
     return draft.finished(model), tuple(_note(kind, note, count) for (kind, note), count in sorted(changed.items()))
 

@@ -44,7 +44,7 @@ def _mean_variance(draft: Draft, node: onnx.NodeProto) -> str:
 
 
 def _standardized(draft: Draft, value: str, axes: Sequence[int], epsilon: float) -> str:
-    """Add (value - mean) / sqrt(variance + epsilon), over some axes."""
+    """Add (value - mean) / sqrt(variance + epsilon), over some axes; a scale behind it goes into the small root."""
     centred = draft.add("Sub", value, draft.reduce("ReduceMean", value, axes))
     variance = draft.reduce("ReduceMean", draft.add("Mul", centred, centred), axes)
     return _divided(draft, centred, variance, epsilon, value)
