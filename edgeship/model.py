@@ -19,6 +19,8 @@ MANIFEST = "model.toml"
 SAVED_MODEL = "saved_model.pb"
 DEFAULT = "digits"
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# A file of any other name may hold an ONNX model; one of these names is refused where it does.
+_NOT_ONNX = frozenset({".keras", ".h5", ".hdf5", ".pt2", ".tflite", ".py"})
 
 
 class InputEntry(Record):
@@ -125,7 +127,7 @@ def address(path: Path) -> str:
     try:
         if path.is_file() and not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty", hint="export or copy the model again")
-        beside = onnx_external.companions(path) if path.is_file() and path.suffix == ".onnx" else ()
+        beside = onnx_external.companions(path) if path.is_file() and path.suffix.lower() not in _NOT_ONNX else ()
         whole = digest.of_path(path)
         return digest.of_value([whole, *map(digest.of_file, beside)]) if beside else whole
     except OSError as error:

@@ -82,7 +82,8 @@ def read(source: Path) -> onnx.ModelProto:
 def content(source: Path, model: onnx.ModelProto) -> bytes:
     """Return a model's bytes with all its weights inside: the file's own, where they are."""
     own = source.read_bytes()
-    return model.SerializeToString() if onnx_external.locations(own) else own
+    # Sought as a word, wherever it stands: a reader that finds a name there looks for the file on its own.
+    return model.SerializeToString() if b"location" in own else own
 
 
 def _check_versions(source: Path, model: onnx.ModelProto) -> None:
@@ -195,7 +196,7 @@ def _external(source: Path, tensor: onnx.TensorProto, claimed: int) -> bytes:
     if path is None:
         raise BadInput(
             f"{source}: its weights '{tensor.name}' lie outside its folder, in '{location}', which is not read",
-            hint=f"copy that file itself (no link) into {source.parent}",
+            hint=_inward(source, location),
         )
     if not path.is_file():
         raise BadInput(
@@ -208,12 +209,20 @@ def _external(source: Path, tensor: onnx.TensorProto, claimed: int) -> bytes:
     size = path.stat().st_size
     if length != claimed or not 0 <= offset <= size - length:
         raise BadInput(
-            f"{path}: {size:,} bytes, of which {source.name} wants {claimed:,} from {told.get('offset') or 0} on for '{tensor.name}'",
+            f"{path}: {size:,} bytes, of which {source.name} wants {told.get('length') or claimed} "
+            f"from {told.get('offset') or 0} on for '{tensor.name}', which has {claimed}",
             hint="copy the file again, or export the model again",
         )
     with path.open("rb") as stream:
         stream.seek(offset)
         return stream.read(length)
+
+
+def _inward(source: Path, location: str) -> str:
+    """Say how weights come into a model's folder: in place of a link there, else by writing the model anew."""
+    if location and not Path(location).is_absolute() and ".." not in Path(location).parts:
+        return f"put that file itself in place of the link in {source.parent}"
+    return f"if you trust it, write it as one file: onnx.save(onnx.load('{source.name}'), 'whole.onnx')"
 
 
 def _sort(source: Path, graph: onnx.GraphProto) -> None:

@@ -186,6 +186,26 @@ def test_weights_beside_the_model_are_part_of_its_address(beside: Path) -> None:
     assert models.address(beside) != before
 
 
+@pytest.mark.parametrize("name", ["M.ONNX", "m.model", "m"])
+def test_weights_beside_a_model_of_any_name_are_part_of_its_address(name: str, beside: Path) -> None:
+    path = beside.rename(beside.with_name(name))
+    before = models.address(path)
+    data = beside.with_name("m.onnx.data")
+    data.write_bytes(bytes(data.stat().st_size))
+    assert models.address(path) != before
+
+
+def test_no_reader_but_ours_gets_the_names_of_files(beside: Path) -> None:
+    """Protobuf's fields may stand in any order; onnxruntime would look for such a file in the current folder."""
+    location, key = b"m.onnx.data", b"\x0a\x08location"
+    value = b"\x12" + bytes([len(location)]) + location
+    own = beside.read_bytes()
+    assert key + value in own
+    beside.write_bytes(own.replace(key + value, value + key))
+    assert b"external" not in onnx_file.content(beside, onnx_file.read(beside))
+    assert location not in onnx_file.content(beside, onnx_file.read(beside))
+
+
 @pytest.mark.parametrize(
     "location", ["../secret", "/etc/hostname", "sub/../../secret", "", "a\0b", pytest.param("x" * 5000, id="long")]
 )
@@ -194,6 +214,19 @@ def test_weights_outside_the_folder_are_not_read(location: str, beside: Path) ->
     message = refused(moved(beside, location))
     assert "outside its folder" in message
     assert onnx_external.companions(beside) == ()
+
+
+def test_what_to_do_about_weights_outside_the_folder_helps(beside: Path) -> None:
+    """A file that is copied here is still not the one that the model names; only in place of a link it is."""
+    (beside.parent / "link").symlink_to("/etc/hostname")
+    for location, helps in (
+        ("../secret", "onnx.save("),
+        ("/etc/hostname", "onnx.save("),
+        ("link", "in place of the link"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            onnx_file.read(moved(beside, location))
+        assert helps in str(refusal.value.hint)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "loop"])
