@@ -259,6 +259,13 @@ def test_gelu_in_any_order_is_one_chain(way: str) -> None:
     assert made.graph.node[0].input[0] == "X"
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_the_operation_gelu_is_written_out(approximate: str) -> None:
+    """Opset 20 has one."""
+    node = helper.make_node("Gelu", ["X"], ["Y"], approximate=approximate)
+    onnx_graphs.same(onnx_graphs.graph([node], {"X": (2, 5)}, ["Y"], opset=20), "Gelu")
+
+
 def test_what_only_looks_like_gelu_is_left() -> None:
     """Another factor than a half."""
     nodes = [

@@ -43,6 +43,7 @@ from edgeship.onnx_rewrite import (  # noqa: E402
     grouped_convolution,
     gru,
     identity,
+    log_sum,
     loop,
     lstm,
     normalization,
@@ -51,6 +52,9 @@ from edgeship.onnx_rewrite import (  # noqa: E402
     rnn,
     scaling,
     scan,
+    selection,
+    single,
+    spectrum,
 )
 
 REWRITES: dict[str, Rewrite] = {
@@ -62,6 +66,7 @@ REWRITES: dict[str, Rewrite] = {
     "grouped_convolution": grouped_convolution,
     "gru": gru,
     "identity": identity,
+    "log_sum": log_sum,
     "loop": loop,
     "lstm": lstm,
     "normalization": normalization,
@@ -70,6 +75,9 @@ REWRITES: dict[str, Rewrite] = {
     "rnn": rnn,
     "scaling": scaling,
     "scan": scan,
+    "selection": selection,
+    "single": single,
+    "spectrum": spectrum,
 }
 
 

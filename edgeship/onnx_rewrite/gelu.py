@@ -13,16 +13,17 @@ import onnx
 from edgeship.onnx_rewrite.draft import Draft, attribute
 
 OPERATIONS: tuple[str, ...] = ("Gelu", "Mul")
-NOTE = "one operation of TFLite"
+NOTE = "as the chain that becomes one operation of TFLite, or by a hyperbolic tangent"
 _SLACK = 1e-5
 
 
 def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
     """Write a product that is a GELU in the known order; opset 20's own operation too."""
     if node.op_type == "Gelu":
-        if attribute(node, "approximate", "none") != "none" or draft.dtype(node.input[0]) != np.float32:
+        if draft.dtype(node.input[0]) != np.float32:
             return False
-        _write(draft, node.input[0], node.output[0])
+        near = attribute(node, "approximate", "none") == "tanh"
+        (_write_near if near else _write)(draft, node.input[0], node.output[0])
         return True
     if _is_written(draft, node):
         return False
@@ -38,6 +39,16 @@ def _write(draft: Draft, value: str, output: str) -> None:
     inner = draft.add("Erf", draft.add("Div", value, draft.scalar(math.sqrt(2), kind)))
     product = draft.add("Mul", value, draft.add("Add", inner, draft.scalar(1.0, kind)))
     draft.add("Mul", product, draft.scalar(0.5, kind), output=output)
+
+
+def _write_near(draft: Draft, value: str, output: str) -> None:
+    """Write out the approximation by a hyperbolic tangent; the converter makes the exact one of it."""
+    kind = draft.dtype(value) or np.dtype(np.float32)
+    cube = draft.add("Mul", draft.add("Mul", value, value), value)
+    inner = draft.add("Add", value, draft.add("Mul", cube, draft.scalar(0.044715, kind)))
+    bent = draft.add("Tanh", draft.add("Mul", inner, draft.scalar(math.sqrt(2 / math.pi), kind)))
+    half = draft.add("Mul", value, draft.scalar(0.5, kind))
+    draft.add("Mul", half, draft.add("Add", bent, draft.scalar(1.0, kind)), output=output)
 
 
 def _is_written(draft: Draft, node: onnx.NodeProto) -> bool:
