@@ -138,6 +138,21 @@ def odd_names() -> onnx.ModelProto:
     )
 
 
+def named_by_tensorflow() -> onnx.ModelProto:
+    """Inputs with the colons of TensorFlow's names: two images, channels first."""
+    nodes = [
+        node("Conv", ["image:0", "kernel"], "features"),
+        node("Conv", ["other/image:0", "kernel"], "others"),
+        node("Sub", ["features", "others"], "out:0"),
+    ]
+    return model(
+        nodes,
+        [("image:0", FLOAT, [1, 3, 8, 8]), ("other/image:0", FLOAT, [1, 3, 8, 8])],
+        [("out:0", FLOAT, [1, 4, 6, 6])],
+        [weights("kernel", 4, 3, 3, 3)],
+    )
+
+
 def channels_last() -> onnx.ModelProto:
     """A model that TensorFlow's exporter wrote: images end with their channels, and a Transpose stands in front."""
     nodes = [

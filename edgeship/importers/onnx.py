@@ -218,7 +218,7 @@ def _tried(
         "do": "convert",
         "source": str(copied),
         "folder": str(folder / "out"),
-        "inputs": list(work.given),
+        "inputs": [*work.given, *(name.replace(":", "__") for name in work.given)],  # as onnx2tf writes colons
         "options": dict(route.options),
     }
     try:

@@ -29,6 +29,11 @@ _FLOAT = "float32"
 # Model → what is typed, and the reference's inputs and outputs.
 CASES: dict[str, tuple[tuple[str, ...], Ports, Ports]] = {
     "channels_last": ((), {"image": ((1, 8, 8, 3), _FLOAT)}, {"out": ((1, 3, 3, 4), _FLOAT)}),
+    "named_by_tensorflow": (
+        (),
+        {"image:0": ((1, 8, 8, 3), _FLOAT), "other/image:0": ((1, 8, 8, 3), _FLOAT)},
+        {"out:0": ((1, 6, 6, 4), _FLOAT)},
+    ),
     "odd_names": (
         (),
         {"input.1": ((1, 4), _FLOAT)},
