@@ -27,7 +27,10 @@ def joined(parts: Sequence[Examples]) -> Examples | None:
     for other in parts[1:]:
         if set(other.inputs) != set(first.inputs):
             ours, theirs = (", ".join(sorted(part.inputs)) for part in (first, other))
-            raise BadInput(f"{other.origin}: holds the arrays {theirs}; {first.origin} holds {ours}")
+            raise BadInput(
+                f"{other.origin}: holds the arrays {theirs}; {first.origin} holds {ours}",
+                hint="name them alike: after the model's inputs, or `inputs` where there is only one",
+            )
         for name, array in first.inputs.items():
             found = other.inputs[name]
             if found.shape[1:] != array.shape[1:] or found.dtype.kind != array.dtype.kind:

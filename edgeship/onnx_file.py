@@ -257,7 +257,8 @@ def _sort(source: Path, graph: onnx.GraphProto) -> None:
     if len(order) < len(needs):
         stuck = graph.node[next(index for index, count in enumerate(left) if count)]
         raise BadInput(
-            f"{source}: its graph is cyclic: {stuck.op_type} {layer(stuck)} reads what is made from its own output"
+            f"{source}: its graph is cyclic: {stuck.op_type} {layer(stuck)} reads what is made from its own output",
+            hint=_AGAIN,
         )
     nodes = [graph.node[index] for index in order]
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]

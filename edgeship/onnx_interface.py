@@ -291,8 +291,9 @@ def _named_sizes(inputs: Sequence[Declared], told: Mapping[str, tuple[int, ...]]
     """Return the sizes of named axes that the told shapes settle: `sequence` of one input is that of the others."""
     found: dict[str, int] = {}
     for entry in inputs:
-        for axis, size in zip(entry.axes[1:], told.get(entry.name, ())[1:], strict=False):
-            if isinstance(axis, str):
+        shape = told.get(entry.name, ())
+        for axis, size in zip(entry.axes[1:], shape[1:], strict=False):
+            if isinstance(axis, str) and len(shape) == len(entry.axes):
                 found.setdefault(axis, size)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _QUIET = 3  # errors only
+_OWN_SOURCE = re.compile(r" Status Message: \S*onnxruntime_src\S+ [^\n(]*(\([^\n)]*\))? ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,9 @@ def _session(source: Path, content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _faults() as fault:
-        raise BadInput(f"{source}: onnxruntime refuses it: {_plain(fault)}") from fault
+        told = _plain(fault)
+        hint = "export it with operators of ONNX itself" if "not a registered function" in told else None
+        raise BadInput(f"{source}: onnxruntime refuses it: {told}", hint=hint) from fault
 
 
 def _run(source: Path, session: Any, names: Sequence[str], batch: Mapping[str, Array]) -> list[Array]:
@@ -115,5 +119,5 @@ def _faults() -> tuple[type[Exception], ...]:
 
 def _plain(fault: Exception) -> str:
     """Return the runtime's complaint without its own source lines and codes."""
-    text = first_line(fault)
+    text = first_line(ValueError(_OWN_SOURCE.sub(": ", str(fault))))
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
