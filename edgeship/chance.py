@@ -22,9 +22,9 @@ from edgeship.resampling import REPLICATES, Array, draw, normal, rows, spread_ou
 
 _TAIL = 0.05
 _SURELY = 3.5  # standard deviations that the device is off its history
-_PART = (
-    1 / 3
-)  # of what old runs and reference show of the device is taken for it on any night: nights are never quite alike
+# Nights are never quite alike: this much of what old runs and a reference show of the device is always believed.
+_PART = 0.2
+_ALONE = 1.25  # the old runs alone, without a reference, must lie so much further off
 _FOLLOWS = 0.95  # of the reference: nothing is left of it that the level does not follow
 _LEAST_P = 1e-6  # beyond it the tail is a guess
 
@@ -100,7 +100,7 @@ def differences(nights: Sequence[Design], seen: Seen, last: int) -> tuple[Array,
     trusting = mine @ (seen.above[part].T - trust * seen.off[part].T).T
     shift, _ = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
     shift = float(mine @ (1 - trust)) * shift
-    partly = _PART if all(night.old for night in chosen) else 0.0
+    partly = _PART if all(night.old and night.moved_sd for night in chosen) else 0.0
     return np.asarray(trusting - partly * shift), np.asarray(trusting - shift)
 
 
@@ -115,7 +115,8 @@ def shifted(nights: Sequence[Design], seen: Seen, last: int) -> Literal["no", "p
         return "perhaps" if any(night.moved_sd for night in chosen) else "no"
     _, lately = _shift(chosen, Seen(seen.above[part], seen.off[part], seen.moved[part]))
     distance = max(float(lately), float(_shift(nights, seen)[1]))
-    return "surely" if float(lately) > _SURELY else "perhaps" if distance > nights[-1].usual else "no"
+    usual = nights[-1].usual * (1.0 if nights[-1].moved_sd else _ALONE)
+    return "surely" if float(lately) > _SURELY else "perhaps" if distance > usual else "no"
 
 
 def _shift(nights: Sequence[Design], seen: Seen) -> tuple[Array, Array]:
