@@ -18,6 +18,7 @@ OPERATIONS: tuple[str, ...] = (
     "RMSNormalization",
 )
 NOTE = "as means, differences and a square root"
+_SHORTEST = 1e-30  # a length that runtimes do not take for zero
 
 
 def rewrite(draft: Draft, node: onnx.NodeProto) -> bool:
@@ -164,4 +165,4 @@ def _length(draft: Draft, node: onnx.NodeProto) -> str:
     else:
         length = draft.add("Sqrt", draft.reduce("ReduceSum", draft.add("Mul", value, value), [axis]))
     kind = draft.dtype(value) or np.dtype(np.float32)
-    return draft.add("Div", value, draft.add("Max", length, draft.scalar(float(np.finfo(kind).tiny), kind)))
+    return draft.add("Div", value, draft.add("Max", length, draft.scalar(max(float(np.finfo(kind).tiny), _SHORTEST), kind)))
