@@ -49,7 +49,7 @@ def difference(
     """
     worst, relative_worst, within = 0.0, 0.0, True
     for name, ours, theirs in _paired(expected, got):
-        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+        if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
             return Difference(sys.float_info.max, sys.float_info.max, tolerance, within=False, comparable=False)
         error = float(np.abs(ours - theirs).max(initial=0.0))
         spread = float(np.ptp(ours)) if ours.size else 0.0

@@ -60,6 +60,14 @@ def test_no_number_and_another_shape_are_beyond_any_tolerance(wrong: np.ndarray)
     assert found.max_abs_error == sys.float_info.max
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_source_that_gives_no_number_is_not_told_as_an_error_of_nothing(value: float) -> None:
+    found = closeness.difference({"a": np.full((2, 2), value)}, {"a": np.zeros((2, 2))})
+    assert not found.within
+    assert not found.comparable
+    assert found.max_abs_error == sys.float_info.max
+
+
 def test_one_bad_output_of_several_is_enough() -> None:
     expected = {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 1.0])}
     assert not closeness.difference(expected, {"a": np.array([0.0, 1.0]), "b": np.array([0.0, 2.0])}).within
