@@ -336,7 +336,7 @@ def _located(fault: BaseException, order: dict[str, Any]) -> str:
     for node in nodes:
         if node.op == "call_function" and re.search(rf"aten\.{named[1]}\b", str(node.target)):
             return f"{node.target} at {_layer(node)}: "
-    return f"aten.{named[1]}: "
+    return ""
 
 
 def _refuse(*arguments: Any) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from tests import tiny_keras, tiny_onnx
 SOURCES = {
     "onnx": ("image_and_vector.onnx",),
     "keras": ("keras.keras", "tf_keras.keras", "tf_keras.h5", "keras.h5"),
+    "pytorch": ("two_inputs-recorded-torch-2.13.0.pt2",),
     "saved_model": ("saved_model",),
     "tflite": ("float.tflite",),
 }
@@ -29,6 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     child.run(partial(tiny_keras.make_all, folder=folder), log=folder / "log.txt", timeout_s=600)
     tiny_onnx.save(tiny_onnx.two_inputs(), folder / "image_and_vector.onnx")
+    for program in SOURCES["pytorch"]:
+        shutil.copyfile(Path(__file__).parent.parent / "data" / "torch" / program, folder / program)
     return folder
 
 
