@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeship import edgetpu_log, edgetpu_reasons
@@ -241,6 +241,7 @@ def attempts(draw: st.DrawFn) -> Attempt:
     return Attempt("succeeded", timer, search, tensors, draw(st.integers(0, 10**6)), len(models) > 1, models, remarks)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.builds(Printed, st.just("16.0.384591198"), st.lists(attempts(), max_size=4).map(tuple)))
 def test_whatever_is_printed_reads_the_same(said: Printed) -> None:
     assert edgetpu_log.read(edgetpu_log.printed(said)) == said

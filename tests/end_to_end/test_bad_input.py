@@ -64,7 +64,7 @@ MODELS: list[tuple[str, bytes | Path, str]] = [
     ("a.h5", DIGITS / "digits.keras", "it is a zip archive"),
     ("a.keras", DIGITS / "data.npz", "a.keras"),
     ("a.keras", separable().content(), "it is a TFLite file"),
-    ("a.onnx", b"\x08\x07\x12\x07pytorch", "ONNX files are not read yet"),
+    ("a.onnx", b"\x08\x07\x12\x07pytorch", "damaged ONNX file: it holds no graph"),
     ("a.txt", b"hello", "not a model that edgeship reads; it is text"),
     ("a.tflite", separable().content()[:300], "damaged TFLite file"),
     ("a.tflite", b"\x00\x00\x00\x00TFL3", "damaged TFLite file"),

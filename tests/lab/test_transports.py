@@ -56,7 +56,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 def alive(connection: Connection, mark: str) -> int:
     """Return how many processes there carry a mark in their command line."""
     script = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null && echo; done"
-    said = remote.run(connection, script, timeout_s=20).text
+    said = remote.run(connection, script, timeout_s=60).text
     return sum(line.startswith(f"sleep {mark}") for line in said.splitlines())
 
 
