@@ -89,7 +89,6 @@ def layer_class() -> Any:
                     )
             self.built = True
 
-        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def call(self, inputs: Any) -> Any:
             given = iter(inputs if isinstance(inputs, (list, tuple)) else [inputs])
             tensors = [
