@@ -165,4 +165,6 @@ def _length(draft: Draft, node: onnx.NodeProto) -> str:
     else:
         length = draft.add("Sqrt", draft.reduce("ReduceSum", draft.add("Mul", value, value), [axis]))
     kind = draft.dtype(value) or np.dtype(np.float32)
-    return draft.add("Div", value, draft.add("Max", length, draft.scalar(max(float(np.finfo(kind).tiny), _SHORTEST), kind)))
+    return draft.add(
+        "Div", value, draft.add("Max", length, draft.scalar(max(float(np.finfo(kind).tiny), _SHORTEST), kind))
+    )
