@@ -43,7 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("history.keeping", "history.reading", "history.lease", "history.revision"),
     ("history.database", "history.packing"),
     ("history.schema", "history.figures"),
-    ("comparisons", "golden", "host", "nightly_record"),
+    ("alternation", "comparisons", "golden", "host", "nightly_record"),
     ("verify", "advice", "gate"),
     ("creep", "layer_error"),
     ("training", "adaptation"),
