@@ -60,7 +60,7 @@ def bench(order: BenchOrder, listener: Listener) -> tuple[BenchRecord | Failed, 
     boards = _boards(order)
     subject = deliverable.find(order.artifact)
     with Store(home()) as store:
-        given = _assignment(order, subject, store)
+        given = assignment(order, subject, store)
         told = _quietly(listener, threading.Lock())
         pool = ThreadPoolExecutor(len(boards))
         try:
@@ -117,7 +117,13 @@ def _quietly(listener: Listener, lock: threading.Lock) -> Listener:
     return Listener(*(one_at_a_time(call) for call in (listener.on_progress, listener.on_stage, listener.on_advice)))
 
 
-def _assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assignment:
+def assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assignment:
+    """Return what every board of a bench is given: the artifact, the golden examples, and what this machine makes of them.
+
+    Raises:
+        BadInput: the data cannot be used with the artifact.
+        StageFailed: the artifact does not run on this machine.
+    """
     how = _preparation(order, subject)
     golden = deliverable.seeded(subject.graph, how, count=GOLDEN_EXAMPLES, seed=order.seed)
     log = store.log("bench")
