@@ -24,6 +24,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("attempt", "chip_path", "chip_form"),
     ("report.edgetpu_terminal", "report.compilation_terminal", "report.segments_terminal"),
     ("report.terminal", "report.device_terminal", "report.build_page", "record"),
+    ("report.junit", "report.markdown", "report.night_terminal", "report.site"),
+    ("report.site_page",),
+    ("report.case_charts", "report.night_summary"),
     ("report.bench_page",),
     (
         "report.charts",
@@ -40,7 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("subject",),
     ("history",),
     ("history.export",),
-    ("history.keeping", "history.reading", "history.lease", "history.revision"),
+    ("history.keeping", "history.reading", "history.lease", "history.revision", "history.series"),
     ("history.database", "history.packing"),
     ("history.schema", "history.figures"),
     ("alternation", "comparisons", "golden", "host", "nightly_record"),

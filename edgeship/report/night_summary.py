@@ -1,0 +1,219 @@
+"""What a night comes to: its verdict in words, its comparisons with the worst first, and the cases that brought nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeship.gate import Verdict
+from edgeship.night import LATENCY, MEMORY, QUALITY, SIZE, Metric
+from edgeship.nightly_record import Case, Fault, NightRecord, Role, Run
+from edgeship.report import figures
+
+Kind = Literal["missed", "doubtful", "passed"]
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (LATENCY, MEMORY, SIZE, QUALITY)}
+_MINUS = "\N{MINUS SIGN}"
+# The worst first; each decision → what a mark is coloured by.
+COLOUR = {"slower": "bad", "cannot-tell": "doubt", "faster": "good", "same": ""}
+CAUSES = {
+    "mistake": "a mistake in what was given", "device": "the device or the way to it", "timeout": "took too long",
+    "conditions": "conditions that were not valid", "stage": "a stage of the build",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict on one metric of one case, with the night's own figures: medians of the valid runs, None without any."""
+
+    case: Case
+    verdict: Verdict
+    new: float | None
+    old: float | None
+    simulated: bool
+
+    @property
+    def metric(self) -> str:
+        """Return the metric's name."""
+        return self.verdict.metric
+
+    @property
+    def word(self) -> str:
+        """Return the decision in the metric's own word."""
+        return decision_word(self.verdict.metric, self.verdict.decision)
+
+    @property
+    def colour(self) -> str:
+        """Return what the mark is coloured by."""
+        return COLOUR[self.verdict.decision]
+
+    @property
+    def change(self) -> str:
+        """Return the change against the baseline, or nothing where it is not known."""
+        return "" if self.verdict.effect is None else change(self.metric, self.verdict.effect)
+
+    @property
+    def interval(self) -> str:
+        """Return the interval of the change, or nothing."""
+        if self.verdict.ci95 is None:
+            return ""
+        ends = [change(self.metric, end) for end in self.verdict.ci95]
+        if METRICS[self.metric].higher_is_better:
+            ends.reverse()
+        return " to ".join([ends[0].removesuffix(" %"), ends[1]])
+
+    @property
+    def figure(self) -> str:
+        """Return tonight's figure beside the baseline's."""
+        now = "" if self.new is None else value(self.metric, self.new)
+        return now if self.old is None or not now else f"{value(self.metric, self.old)} → {now}"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A case that brought no figure tonight, and why; `fault` is None where nothing was tried."""
+
+    case: Case
+    fault: Fault | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A night as all its reports tell it.
+
+    Attributes:
+        kind: missed: a regression or a budget; doubtful: something was not measured; passed: neither.
+        comparisons: the worst first.
+        overcome: faults after which the case was measured all the same.
+    """
+
+    kind: Kind
+    title: str
+    sentence: str
+    comparisons: tuple[Comparison, ...]
+    lost: tuple[Lost, ...]
+    overcome: tuple[tuple[Case, Fault], ...]
+
+
+def summarize(night: NightRecord) -> Summary:
+    """Return what a night comes to."""
+    by_case: dict[Case, list[Run]] = {case: [] for case in night.cases}
+    for run in night.runs:
+        by_case.setdefault(run.case, []).append(run)
+    places = {name: place for place, name in enumerate(METRICS)}
+    comparisons = sorted(
+        _comparisons(night, by_case),
+        key=lambda one: (list(COLOUR).index(one.verdict.decision), places[one.metric], -abs(one.verdict.effect or 0)),
+    )
+    judged = {one.case for one in comparisons}
+    lost = [_lost(night, case, runs) for case, runs in by_case.items() if case not in judged and not measured(runs)]
+    gone = {one.case for one in lost}
+    overcome = [(run.case, run.fault) for run in night.runs if run.fault is not None and run.case not in gone]
+    kind, title = _verdict(comparisons, lost, night)
+    sentence = " ".join(_sentences(night, comparisons, lost, len(by_case)))
+    return Summary(kind, title, sentence, tuple(comparisons), tuple(lost), tuple(overcome))
+
+
+def measured(runs: Iterable[Run]) -> bool:
+    """Say whether a case's own artifact was measured, under conditions that hold."""
+    return any(run.role == "new" and run.bench is not None and run.bench.valid for run in runs)
+
+
+def decision_word(metric: str, decision: str) -> str:
+    """Return a decision in the metric's own word: a size is larger, a quality worse."""
+    known = METRICS[metric]
+    return {"slower": known.worse, "faster": known.better, "cannot-tell": "cannot tell"}.get(decision, decision)
+
+
+def change(metric: str, effect: float) -> str:
+    """Return a change as people read it: a percentage, or a difference in the metric's unit; up is more of it."""
+    known = METRICS[metric]
+    shown = -effect if known.higher_is_better else effect
+    if not known.relative:
+        return f"{shown:+.4f}".replace("-", _MINUS)
+    percentage = 100 * shown
+    return f"{percentage:+.{1 if abs(percentage) >= 1 else 2}f} %".replace("-", _MINUS)
+
+
+def value(metric: str, number: float) -> str:
+    """Return a figure with its unit."""
+    if metric == "latency":
+        return f"{figures.number(number)} ms" if number >= 1 else f"{figures.number(1e3 * number)} µs"
+    if metric == "memory":
+        return figures.mib(number)
+    return figures.size(number) if metric == "size" else f"{number:.4f}"
+
+
+def figure(run: Run, metric: str) -> float | None:
+    """Return what a run says of a metric: its p50 (the mean where a tool tells no p50), peak memory, size, quality."""
+    if metric == "latency":
+        return None if run.bench is None else figures.middle(run.bench.latency_ms)[1]
+    if metric == "memory":
+        return None if run.bench is None or run.bench.memory is None else run.bench.memory.peak_rss_mib
+    manifest = run.manifest or {}
+    if metric == "size":
+        size = manifest.get("size_bytes")
+        return None if size is None else float(size)
+    reached = getattr(run.bench.quality, "got", None) if run.bench is not None else None
+    built = manifest.get("quality") or {}
+    return built.get("got") if reached is None else reached
+
+
+def _comparisons(night: NightRecord, by_case: dict[Case, list[Run]]) -> Iterator[Comparison]:
+    for finding in night.findings:
+        runs = by_case.get(finding.case, [])
+        if finding.verdict.metric in METRICS:
+            yield Comparison(
+                finding.case, finding.verdict, _median(runs, "new", finding.verdict.metric),
+                _median(runs, "old", finding.verdict.metric), any(run.bench and run.bench.simulated for run in runs),
+            )  # fmt: skip
+
+
+def _median(runs: Iterable[Run], role: Role, metric: str) -> float | None:
+    chosen = [run for run in runs if run.role == role and (run.bench is None or run.bench.valid)]
+    told = [number for run in chosen if (number := figure(run, metric)) is not None]
+    return statistics.median(told) if told else None
+
+
+def _lost(night: NightRecord, case: Case, runs: list[Run]) -> Lost:
+    fault = next((run.fault for run in reversed(runs) if run.fault is not None), None)
+    if fault is not None:
+        tries = f", tried {fault.tries} times" if fault.tries > 1 else ""
+        return Lost(case, fault, f"{fault.message} ({CAUSES[fault.cause]}{tries})")
+    reasons = [reason for run in runs if run.bench is not None and not run.bench.valid for reason in run.bench.reasons]
+    if reasons:
+        return Lost(
+            case,
+            Fault("conditions", "; ".join(dict.fromkeys(reasons)), 6),
+            f"not valid: {'; '.join(dict.fromkeys(reasons))}",
+        )
+    kept_out = [event.reason for event in night.health if event.device == case.device and event.event == "quarantined"]
+    return Lost(case, None, f"quarantined: {kept_out[-1]}" if kept_out else "nothing was run")
+
+
+def _verdict(comparisons: list[Comparison], lost: list[Lost], night: NightRecord) -> tuple[Kind, str]:
+    alarms = [one for one in comparisons if one.verdict.alarm]
+    if alarms:
+        return "missed", f"{len(alarms)} regression{'s' * (len(alarms) != 1)}"
+    if lost:
+        return "doubtful", f"{len(lost)} case{'s' * (len(lost) != 1)} not measured"
+    if night.ended is None:
+        return "doubtful", "Not finished"
+    if not any(one.verdict.effect is not None for one in comparisons):
+        return "passed", "Nothing to compare with yet"
+    return "passed", "No regression"
+
+
+def _sentences(night: NightRecord, comparisons: list[Comparison], lost: list[Lost], cases: int) -> Iterator[str]:
+    devices = len({case.device for case in night.cases})
+    counted = Counter(one.word for one in comparisons)
+    told = ", ".join(f"{count} {word}" for word, count in counted.items())
+    over = f"{cases} case{'s' * (cases != 1)} on {devices} device{'s' * (devices != 1)}"
+    yield f"{len(comparisons)} comparison{'s' * (len(comparisons) != 1)} over {over}{f': {told}' if told else ''}."
+    if lost:
+        yield f"{len(lost)} case{'s' * (len(lost) != 1)} brought no figure."
+    if night.ended is None:
+        yield "The night has not come to its end: edgeship nightly … --resume goes on with it."
