@@ -12,8 +12,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import qmc
 
 Array = NDArray[np.float64]
 REPLICATES = 2_048
@@ -47,6 +45,8 @@ def rows() -> Iterator[int]:
 @cache
 def uniform() -> Array:
     """Return numbers between 0 and 1: `ROWS` rows of replicates."""
+    from scipy.stats import qmc  # half a second to import: who only reads a history need not wait for it
+
     points = qmc.Sobol(ROWS, seed=0).random(REPLICATES)
     return np.ascontiguousarray(np.clip(points.T, 1e-9, 1 - 1e-9))
 
@@ -54,11 +54,15 @@ def uniform() -> Array:
 @cache
 def normal() -> Array:
     """Return standard normal numbers, likewise."""
+    from scipy.special import ndtri
+
     return np.asarray(ndtri(uniform()))
 
 
 @cache
 def _normal_steps(count: int) -> Array:
     """Return normal quantiles in the middle of equal steps, with standard deviation 1."""
+    from scipy.special import ndtri
+
     steps = ndtri((np.arange(count) + 0.5) / count)
     return np.asarray(steps / steps.std())

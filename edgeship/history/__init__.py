@@ -179,7 +179,7 @@ class History:
                 if value is not None
             ]
             if case is not None:
-                where.append(runs.c.case_id == reading.cases(connection).get(case, -1))
+                where.append(runs.c.case_id == reading.case_number(connection, case))
             return tuple(reading.runs(connection, *where))
 
     def nights(self, case: Case, metric: str = "latency", limit: int | None = None) -> tuple[CaseNight, ...]:
@@ -188,12 +188,12 @@ class History:
         Raises:
             BadInput: there is no such metric.
         """
-        from edgeship.history import reading
+        from edgeship.history import reading, series
 
         _known_metric(metric)
         with self._database.reading() as connection:
-            number = reading.cases(connection).get(case)
-            return () if number is None else reading.case_nights(connection, number, metric, limit)
+            number = reading.case_number(connection, case)
+            return () if number is None else series.nights(connection, [number], metric, limit)[number]
 
     def histories(
         self, pattern: str | None = None, metric: str = "latency", limit: int | None = None
@@ -203,17 +203,15 @@ class History:
         Raises:
             BadInput: there is no such metric, or no such case.
         """
-        from edgeship.history import reading
+        from edgeship.history import reading, series
 
         _known_metric(metric)
         with self._database.reading() as connection:
             found = reading.cases(connection, pattern)
             if pattern is not None and not found:
                 raise self._no_case(pattern, reading.cases(connection))
-            return tuple(
-                CaseHistory(case, metric, UNIT[metric], reading.case_nights(connection, number, metric, limit))
-                for case, number in found.items()
-            )
+            nights = series.nights(connection, list(found.values()), metric, limit)
+            return tuple(CaseHistory(case, metric, UNIT[metric], nights[number]) for case, number in found.items())
 
     def _no_case(self, pattern: str, known: Iterable[Case]) -> BadInput:
         names = sorted({word for case in known for word in (case.name, case.model, case.device)})
@@ -228,12 +226,12 @@ class History:
         Raises:
             BadInput: there is no such metric.
         """
-        from edgeship.history import reading
+        from edgeship.history import reading, series
 
         _known_metric(metric)
         with self._database.reading() as connection:
-            number = reading.cases(connection).get(case)
-            return () if number is None else reading.points(connection, number, metric)
+            number = reading.case_number(connection, case)
+            return () if number is None else series.points(connection, [number], metric)[number]
 
     def findings(self, case: Case) -> tuple[Finding, ...]:
         """Return the verdicts of a case in all nights, oldest first."""
@@ -241,7 +239,7 @@ class History:
         from edgeship.history.schema import findings
 
         with self._database.reading() as connection:
-            number = reading.cases(connection).get(case)
+            number = reading.case_number(connection, case)
             return () if number is None else reading.findings(connection, findings.c.case_id == number)
 
     def manifest(self, sha256: str) -> Mapping[str, Any]:
@@ -261,7 +259,7 @@ class History:
         from edgeship.history import reading
 
         with self._database.reading() as connection:
-            number = reading.cases(connection).get(case)
+            number = reading.case_number(connection, case)
             return () if number is None else reading.levels(connection, case, number)
 
     def health(self, device: str) -> DeviceHealth:

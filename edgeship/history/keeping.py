@@ -79,7 +79,8 @@ def _keep_run(connection: Connection, run: Run, case_id: int, manifests: Mapping
     row = {
         "id": run.id, "night_id": run.night, "case_id": case_id, "suite": run.suite, "role": run.role,
         "ordinal": run.ordinal, "at": run.at, "at_s": seconds(run.at), "artifact_sha256": run.artifact_sha256,
-        "manifest_sha256": None if run.manifest is None else manifests[id(run.manifest)], **_figures(run),
+        "manifest_sha256": None if run.manifest is None else manifests[id(run.manifest)],
+        "fault": None if run.fault is None else run.fault.cause, **_figures(run),
     }  # fmt: skip
     if not _insert(connection, schema.runs, row):
         return False
@@ -141,6 +142,7 @@ def keep_findings(connection: Connection, findings: Sequence[Finding]) -> None:
         key = {"night_id": finding.night, "case_id": numbers[finding.case], "metric": finding.verdict.metric}
         told = {
             "decision": finding.verdict.decision, "verdict": json.dumps(packing.plain(finding.verdict)),
+            "effect": _number(finding.verdict.effect),
             "baseline_sha256": finding.baseline_sha256, "artifact_sha256": finding.artifact_sha256,
         }  # fmt: skip
         _insert(connection, schema.findings, {**key, **told}, instead=tuple(told))

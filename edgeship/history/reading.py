@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
 from edgeship.errors import unknown
 from edgeship.gate import Verdict
 from edgeship.history import packing, schema
-from edgeship.history.figures import COLUMN, CaseNight, DeviceHealth, Level, Point
-from edgeship.night import Night
+from edgeship.history.figures import DeviceHealth, Level
 from edgeship.nightly_record import Case, Fault, Finding, HealthEvent, NightRecord, Run
 
 _BATCH = 200
 _CASE = (schema.cases.c.model, schema.cases.c.target, schema.cases.c.recipe, schema.cases.c.device)
-_ROLES = ("new", "old", "reference")
 
 
 def cases(connection: Connection, pattern: str | None = None) -> dict[Case, int]:
@@ -27,6 +26,14 @@ def cases(connection: Connection, pattern: str | None = None) -> dict[Case, int]
     found = connection.execute(select(schema.cases.c.id, *_CASE))
     told = sorted((Case(*row[1:]), row.id) for row in found)
     return {case: number for case, number in told if pattern is None or _fits(case, pattern)}
+
+
+def case_number(connection: Connection, case: Case) -> int | None:
+    """Return the number of a case, or None where nothing was ever planned for it."""
+    values = (case.model, case.target, case.recipe, case.device)
+    same = [column == value for column, value in zip(_CASE, values, strict=True)]
+    found: int | None = connection.execute(select(schema.cases.c.id).where(*same)).scalar()
+    return found
 
 
 def _fits(case: Case, pattern: str) -> bool:
@@ -132,12 +139,12 @@ def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Findi
     join = table.join(schema.cases).join(schema.nights)
     asked = select(table, *_CASE).select_from(join).where(*where)
     rows = connection.execute(asked.order_by(schema.nights.c.began_s, *_CASE, table.c.metric))
-    adapter = TypeAdapter(Verdict)
+    adapter = _verdicts()
     return tuple(
         Finding(
             row.night_id,
             Case(row.model, row.target, row.recipe, row.device),
-            adapter.validate_python(json.loads(row.verdict)),
+            adapter.validate_json(row.verdict),
             row.baseline_sha256,
             row.artifact_sha256,
         )
@@ -145,87 +152,16 @@ def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Findi
     )
 
 
+@cache
+def _verdicts() -> TypeAdapter[Verdict]:
+    return TypeAdapter(Verdict)
+
+
 def levels(connection: Connection, case: Case, case_id: int) -> tuple[Level, ...]:
     """Return what was accepted for a case, oldest first."""
     table = schema.levels
     rows = connection.execute(select(table).where(table.c.case_id == case_id).order_by(table.c.number))
     return tuple(Level(case, row.number, row.artifact_sha256, row.at) for row in rows)
-
-
-def case_nights(connection: Connection, case_id: int, metric: str, limit: int | None) -> tuple[CaseNight, ...]:
-    """Return the last nights of a case, oldest first; the runs' figures only, no samples."""
-    night, planned, found = schema.nights, schema.night_cases, schema.findings
-    judged = and_(found.c.night_id == night.c.id, found.c.case_id == case_id, found.c.metric == metric)
-    asked = (
-        select(night.c.id, night.c.suite, night.c.began, night.c.began_s, found.c.decision, found.c.verdict)
-        .select_from(planned.join(night).outerjoin(found, judged))
-        .where(planned.c.case_id == case_id)
-        .order_by(night.c.began_s.desc(), night.c.id.desc())
-        .limit(limit)
-    )
-    nights = connection.execute(asked).all()[::-1]
-    eras = _eras(connection, case_id)
-    by_night: dict[str, list[Row[Any]]] = {row.id: [] for row in nights}
-    for row in connection.execute(_run_figures(case_id, metric, nights[0].began_s if nights and limit else None)):
-        if row.night_id in by_night:
-            by_night[row.night_id].append(row)
-    return tuple(_case_night(row, by_night[row.id], eras) for row in nights)
-
-
-def _run_figures(case_id: int, metric: str, since_s: float | None) -> Select[Any]:
-    run, fault = schema.runs, schema.faults
-    asked = select(
-        run.c.night_id, run.c.role, run.c.valid, run.c.artifact_sha256, run.c[COLUMN[metric]].label("value"), fault.c.cause
-    ).select_from(run.outerjoin(fault))  # fmt: skip
-    asked = asked.where(run.c.case_id == case_id)
-    if since_s is not None:
-        began = schema.nights.c.began_s >= since_s
-        asked = asked.where(run.c.night_id.in_(select(schema.nights.c.id).where(began)))
-    return asked.order_by(run.c.at_s, run.c.ordinal)
-
-
-def _case_night(row: Any, runs: Sequence[Row[Any]], eras: Sequence[tuple[float, str]]) -> CaseNight:
-    figures: dict[str, list[float]] = {role: [] for role in _ROLES}
-    artifacts: dict[str, str] = {}
-    for run in runs:
-        if run.artifact_sha256 is not None:
-            artifacts.setdefault(run.role, run.artifact_sha256)
-        if run.valid and run.value is not None and run.role in figures:
-            figures[run.role].append(float(run.value))
-    era = _era(eras, row.began_s)
-    new, old, reference = (tuple(figures[role]) for role in _ROLES)
-    return CaseNight(
-        night=row.id, suite=row.suite, began=row.began,
-        figures=Night(new, old, reference, era, artifacts.get("old")),
-        new_sha256=artifacts.get("new"), old_sha256=artifacts.get("old"), runs=len(runs),
-        faults=sum(run.cause is not None for run in runs), invalid=sum(run.valid is False for run in runs),
-        decision=row.decision, effect=None if row.verdict is None else json.loads(row.verdict).get("effect"),
-    )  # fmt: skip
-
-
-def points(connection: Connection, case_id: int, metric: str) -> tuple[Point, ...]:
-    """Return every run of a case as a page draws it, oldest first."""
-    run, fault, night = schema.runs, schema.faults, schema.nights
-    columns = (
-        run.c.id, run.c.night_id, run.c.role, run.c.ordinal, run.c.at, run.c.at_s, run.c[COLUMN[metric]],
-        run.c.latency_low_ms, run.c.latency_high_ms, run.c.p90_ms, run.c.cv, run.c.samples, run.c.valid, run.c.simulated,
-        run.c.hottest_c, run.c.artifact_sha256, run.c.manifest_sha256, fault.c.cause, night.c.began_s,
-    )  # fmt: skip
-    asked = select(*columns).select_from(run.join(night).outerjoin(fault)).where(run.c.case_id == case_id)
-    eras = _eras(connection, case_id)
-    rows: Iterable[Any] = connection.execute(asked.order_by(run.c.at_s, run.c.ordinal))
-    return tuple(Point(*(*row[:-1], _era(eras, row[-1]))) for row in rows)
-
-
-def _eras(connection: Connection, case_id: int) -> list[tuple[float, str]]:
-    """Return from when on, newest first, which level held: nights that began before it was accepted lie on another."""
-    table = schema.levels
-    asked = select(table.c.at_s, table.c.number).where(table.c.case_id == case_id).order_by(table.c.number.desc())
-    return [(row.at_s, str(row.number)) for row in connection.execute(asked)]
-
-
-def _era(eras: Sequence[tuple[float, str]], began_s: float) -> str:
-    return next((era for since_s, era in eras if since_s <= began_s), "")
 
 
 def device_health(connection: Connection, device: str) -> DeviceHealth:

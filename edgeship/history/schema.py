@@ -37,7 +37,7 @@ class Words(TypeDecorator[str]):
 
 METADATA = MetaData()
 VERSION_TABLE = "edgeship_schema"
-VERSION = "0002"  # of these tables: the last file in migrations/versions
+VERSION = "0003"  # of these tables: the last file in migrations/versions
 
 nights = Table(
     "nights",
@@ -88,6 +88,7 @@ runs = Table(
     Column("artifact_sha256", Words),
     Column("manifest_sha256", String, ForeignKey("manifests.sha256")),
     Column("valid", Boolean),  # None: it ended with a fault
+    Column("fault", String),  # its cause
     Column("simulated", Boolean),
     Column("latency_ms", Double),  # its p50; the mean where the tool tells no p50
     Column("latency_low_ms", Double),
@@ -99,7 +100,22 @@ runs = Table(
     Column("size_bytes", BigInteger),
     Column("quality", Double),
     Column("hottest_c", Double),
-    Index("runs_of_case", "case_id", "at_s"),
+    # All that the nights of a case are read from, in their order: rows themselves lie far apart, a night's cases between.
+    Index(
+        "runs_of_case",
+        "case_id",
+        "night_id",
+        "at_s",
+        "ordinal",
+        "role",
+        "valid",
+        "fault",
+        "artifact_sha256",
+        "latency_ms",
+        "memory_mib",
+        "size_bytes",
+        "quality",
+    ),
     Index("runs_of_night", "night_id"),
 )
 records = Table(
@@ -136,7 +152,8 @@ findings = Table(
     Column("baseline_sha256", Words),
     Column("artifact_sha256", Words),
     Column("verdict", Words, nullable=False),  # JSON
-    Index("findings_of_case", "case_id", "night_id"),
+    Column("effect", Double),  # the verdict's
+    Index("findings_of_case", "case_id", "metric", "night_id", "decision", "effect"),
 )
 health = Table(
     "health",

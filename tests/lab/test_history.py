@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,21 +153,41 @@ def test_several_processes_open_a_new_database_at_once(url: str) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
 
 
-def test_old_databases_are_upgraded_and_newer_ones_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_old_databases_are_upgraded_with_what_is_in_them(
+    url: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from alembic import command
 
     upgrade = command.upgrade
     with monkeypatch.context() as patched:
-        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, version))
         with history.open(url) as kept:
             kept.begin(NIGHT)
+    row = {"night_id": "n1", "case_id": 1}
+    run_row = {"id": "n1/1", "suite": "drawer", "role": "new", "ordinal": 1, "at": "2026-11-20T01:01:00", "at_s": 1.0}
+    told = {"metric": "latency", "decision": "slower", "verdict": json.dumps(asdict(replace(VERDICT, p=math.nan)))}
+    fault = {"run_id": "n1/1", "cause": "device", "message": "lost", "exit_code": 6, "tries": 2}
+    database = Database(url)
+    with database.writing() as connection:
+        for table, values in (("runs", row | run_row), ("faults", fault), ("findings", row | told)):
+            names = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({names})"), values)
+    database.close()
     with history.open(url) as kept:
         assert kept.accept(CASE, "b" * 64) == 1  # a table that version 0001 lacks
         assert kept.night("n1").options == NIGHT.options
+        (night,) = kept.nights(CASE)
+        assert (night.runs, night.faults, night.decision, night.effect) == (1, 1, "slower", 0.05)
+        assert [point.fault for point in kept.points(CASE)] == ["device"]
+
+
+def test_newer_databases_are_refused(url: str) -> None:
     database = Database(url)
+    revision.upgrade(database)
     with database.writing() as connection:
         connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(BadInput, match=r"kept by a newer edgeship \(tables 9999, this one knows up to 0002\)"):
+    with pytest.raises(BadInput, match=rf"by a newer edgeship \(tables 9999, this one knows up to {schema.VERSION}\)"):
         history.open(url).__enter__()
     database.close()
 
