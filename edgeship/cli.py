@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgeship import __version__, cli_devices, cli_edgetpu, front
+from edgeship import __version__, cli_devices, cli_edgetpu, cli_history, front
 from edgeship.options import (
     BatchOption,
     CalibrationOption,
@@ -309,6 +309,7 @@ def store_prune(
 
 cli_devices.add_to(app)
 cli_edgetpu.add_to(app)
+cli_history.add_to(app)
 
 
 def _leave(passed: bool, *, otherwise: int = 0) -> None:

@@ -1,0 +1,214 @@
+"""compare(): two artifacts take turns on one device until it is known whether the second is slower, larger or worse."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgeship import alternation, attempt, benchmarking, comparisons, deliverable, inventory
+from edgeship import run_trial as records
+from edgeship.alternation import Figures, Question, Side
+from edgeship.attempt import Assignment
+from edgeship.benchmarking import BenchOrder
+from edgeship.deliverable import Deliverable
+from edgeship.device import Device
+from edgeship.errors import BadInput, VerdictNegative, unknown
+from edgeship.gate import Verdict
+from edgeship.measurement import BenchRecord
+from edgeship.night import Prior
+from edgeship.progress import Listener, StageTold
+from edgeship.run_trial import Contestant, TrialRecord, TrialRun
+from edgeship.store import Store, home
+
+# Twice a night's runs: there is no history that knows the noise.
+REPEATS = 8
+REFERENCE = Path(__file__).parent / "data/reference/model.tflite"
+_LETTER: Mapping[Side, str] = {"old": "A", "new": "B"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """What the user asked to compare: `b` is judged by `a`. `bench` names the device and how each run is done.
+
+    Attributes:
+        repeats: runs of each at the most.
+        gates: metrics by which B can fail.
+        smallest: a share below which a change of time is not worth telling; None: the gate's own.
+        require_valid: runs whose conditions broke do not count.
+        reference: run the reference workload before and after.
+    """
+
+    a: str
+    b: str
+    bench: BenchOrder
+    repeats: int = REPEATS
+    gates: tuple[str, ...] = ()
+    smallest: float | None = None
+    require_valid: bool = False
+    reference: bool = True
+
+
+@dataclass
+class _Trial:
+    """A trial under way: what each side is given, and what its runs brought."""
+
+    device: Device
+    order: TrialOrder
+    sides: Mapping[Side, Assignment]
+    listener: Listener
+    made: list[tuple[Side, BenchRecord, bool]] = field(default_factory=list)
+
+    def run(self, side: Side, ordinal: int) -> Figures | None:
+        """Measure one side once.
+
+        Raises:
+            VerdictNegative: its outputs are wrong on the device: no time is worth telling.
+        """
+        given = self.sides[side]
+        began = time.monotonic()
+        bench = attempt.bench(self.device, given, self.listener.on_progress)
+        if bench.golden.failed:
+            text = f"{given.deliverable.path}: its outputs on {self.device.name} are not those of this machine"
+            raise VerdictNegative(f"{text}: {bench.golden.why}", hint=f"edgeship bench {given.deliverable.path}")
+        counts = bench.valid or not self.order.require_valid
+        self.made.append((side, bench, counts))
+        self.listener.on_stage(_told(f"run {ordinal + 1}", f"{_LETTER[side]} {_line(bench)}", began))
+        return alternation.figures(bench, size_bytes=_size(given)) if counts else None
+
+    def looked(self, verdicts: Sequence[Verdict]) -> None:
+        """Tell what is known so far."""
+        for verdict in verdicts:
+            if verdict.runs_wanted:
+                self.listener.on_stage(StageTold("so far", "ran", "", 0.0, f"{verdict.metric}: {verdict.reason}"))
+
+
+def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
+    """Return the verdicts on B by A: both run in turn (A B B A …) on one device.
+
+    Raises:
+        BadInput: an artifact, the device, or a metric cannot be used; nothing was measured.
+        DeviceFault: the device was lost, and could not be found again.
+        StageFailed: an artifact does not run on this machine.
+        VerdictNegative: an artifact's outputs on the device are wrong.
+    """
+    began = time.monotonic()
+    gates = _gates(order.gates)
+    if order.repeats < 2:
+        raise BadInput(f"--repeats {order.repeats}: one run of each says nothing of noise: 2 at the least")
+    device = inventory.find(order.bench.devices[0], inventory.place(order.bench.inventory))
+    found: dict[Side, Deliverable] = {"old": deliverable.find(order.a), "new": deliverable.find(order.b)}
+    with Store(home()) as store, ExitStack() as ending:
+        given = {side: benchmarking.assignment(order.bench, each, store) for side, each in found.items()}
+        for each in given.values():
+            ending.callback(each.ending.end)
+        trial = _Trial(device, order, given, listener)
+        around = _reference(trial, store, "before") if order.reference else ()
+        settled = alternation.settle(
+            _questions(trial), trial.run, repeats=1, reference=around, on_verdicts=trial.looked
+        )
+        around += _reference(trial, store, "after") if order.reference else ()
+    verdicts = comparisons.correct(settled.verdicts)
+    return _record(trial, gates, verdicts, around, whole=settled.whole, seconds=time.monotonic() - began)
+
+
+def check(order: TrialOrder) -> None:
+    """Refuse what is wrong with an order before any work.
+
+    Raises:
+        BadInput: with the near miss.
+    """
+    _gates(order.gates)
+
+
+def _gates(named: Sequence[str]) -> tuple[str, ...]:
+    for name in named:
+        if name not in alternation.METRICS:
+            raise unknown("metric", name, alternation.METRICS, where="--gate")
+    return tuple(dict.fromkeys(named)) or tuple(alternation.METRICS)
+
+
+def _questions(trial: _Trial) -> tuple[Question, ...]:
+    """Return what is asked: each metric with as many runs as the order allows; of counted times one run says all."""
+    order, counted = trial.order, trial.device.transport == "virtual"
+    asked = []
+    for name in alternation.METRICS:
+        if name == "quality" and trial.sides["new"].judge is None:
+            continue
+        metric, prior = alternation.metric(name, counted=counted)
+        smallest = order.smallest if name == "latency" else None
+        if metric.runs_most > 1:
+            first = min(max(order.repeats // 2, 2), order.repeats)
+            metric = replace(metric, runs_first=first, runs_most=order.repeats)
+        metric = alternation.with_limits(metric, smallest=smallest)
+        asked.append(Question(metric, prior=prior or Prior(), baseline=trial.sides["old"].deliverable.sha256))
+    return tuple(asked)
+
+
+def _reference(trial: _Trial, store: Store, when: str) -> tuple[float, ...]:
+    """Return the time of the reference workload, in ms: what moves between before and after is the device."""
+    began, order = time.monotonic(), replace(trial.order.bench, artifact=str(REFERENCE), data=None)
+    plain = replace(order, metric=None, scale=None, offset=None, batch=1)
+    given = benchmarking.assignment(plain, deliverable.find(plain.artifact), store)
+    bench = attempt.bench(trial.device, given, trial.listener.on_progress)
+    trial.listener.on_stage(_told("reference", f"{when}: {_line(bench)}", began))
+    time_ms = alternation.figures(bench).get("latency")
+    return () if time_ms is None else (time_ms,)
+
+
+def _record(
+    trial: _Trial, gates: tuple[str, ...], verdicts: tuple[Verdict, ...], around: tuple[float, ...], *, whole: bool, seconds: float
+) -> TrialRecord:  # fmt: skip
+    decision = records.decide(verdicts, gates)
+    benches = [bench for _, bench, _ in trial.made]
+    same = trial.sides["old"].deliverable.sha256 == trial.sides["new"].deliverable.sha256
+    doubts = dict.fromkeys(doubt for bench in benches for doubt in bench.doubts)
+    said = ("A and B are the same file: what is seen is noise",) if same else ()
+    return TrialRecord(
+        device=trial.device.name, target=trial.device.target, transport=trial.device.transport,
+        simulated=any(bench.simulated for bench in benches), decision=decision, passed=decision not in ("worse", "mixed"),
+        a=_contestant(trial, "old"), b=_contestant(trial, "new"), verdicts=verdicts, gates=gates,
+        runs=tuple(_run(number, *made) for number, made in enumerate(trial.made)), reference_ms=around, whole=whole,
+        seconds=seconds, doubts=(*said, *doubts),
+    )  # fmt: skip
+
+
+def _contestant(trial: _Trial, side: Side) -> Contestant:
+    given = trial.sides[side]
+    runs = [alternation.figures(bench) for which, bench, counts in trial.made if which == side and counts]
+    middle = {
+        name: statistics.median(told) if (told := [run[name] for run in runs if name in run]) else None
+        for name in alternation.METRICS
+    }
+    return Contestant(
+        str(given.deliverable.path), given.deliverable.sha256, _size(given), len(runs), middle["latency"],
+        middle["memory"], middle["quality"],
+    )  # fmt: skip
+
+
+def _run(ordinal: int, side: Side, bench: BenchRecord, counts: bool) -> TrialRun:
+    told, after = alternation.figures(bench), bench.conditions.after
+    return TrialRun(
+        "a" if side == "old" else "b", ordinal, bench.made, told.get("latency"), bench.latency_ms.ci95,
+        told.get("memory"), None if after is None else after.load, bench.valid, counts, bench.reasons,
+    )  # fmt: skip
+
+
+def _size(given: Assignment) -> int:
+    return given.deliverable.path.stat().st_size
+
+
+def _line(bench: BenchRecord) -> str:
+    told = alternation.figures(bench)
+    time_ms, memory_mib = told.get("latency"), told.get("memory")
+    words = [f"{time_ms:.4g} ms" if time_ms is not None else "no time"]
+    words += [f"{memory_mib:.1f} MiB"] if memory_mib is not None else []
+    words += [] if bench.valid else [f"not valid: {'; '.join(bench.reasons)}"]
+    return ", ".join(words)
+
+
+def _told(stage: str, text: str, began: float) -> StageTold:
+    return StageTold(stage, "ran", "", time.monotonic() - began, text)
