@@ -7,6 +7,7 @@ The schemes are those of the recipe's name. What the quantizer really did is not
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ SUMMARY = "post-training quantization of the flatbuffer"
 SIGNATURE = "serving_default"
 # They leave a table that rows are gathered from float, but not one that is looked up in.
 _OF_WEIGHTS = ("dynamic-int8", "int8-weights", "int4-weights")
+_OF_ACTIVATIONS = ("int8", "int8-float-io", "int16x8")
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ def quantize(
     if options.scheme in _OF_WEIGHTS and embedding_lookup.look_up(source, lookups):
         source = lookups
     try:
-        key = flatbuffer.read(source).signature
+        graph = flatbuffer.read(source)
+        key = graph.signature
         if key is None:  # the quantizer finds a model's inputs by its signature alone
             source, key = _signed(source, out.with_name("signed.tflite")), SIGNATURE
-        tool = quantizer.Quantizer(str(source), _recipe(options))
+        left = _divisions(graph) if options.scheme in _OF_ACTIVATIONS else []
+        tool = quantizer.Quantizer(str(source), _recipe(options, left))
         found = None
         if calibration is not None and tool.need_calibration:
             feed = interpret.load_feed(calibration)
@@ -113,8 +117,18 @@ class _Batches:
             yield {name: array[index : index + 1] for name, array in self.feed.items()}
 
 
-def _recipe(options: Quantization) -> Any:
-    """Return the quantizer's own recipe: the scheme for every operation, then what is skipped, then the interface."""
+def _divisions(graph: flatbuffer.Graph) -> list[str]:
+    """Return the outputs of divisions by what is computed: quantized it may be zero, by which the runtime does not divide."""
+    return [
+        part.tensors[operator.outputs[0]].name
+        for part in graph.subgraphs
+        for operator in part.operators
+        if operator.name == "DIV" and not part.tensors[operator.inputs[1]].constant
+    ]
+
+
+def _recipe(options: Quantization, left: list[str]) -> Any:
+    """Return the quantizer's own recipe: the scheme for every operation, then what is skipped or left, then the interface."""
     from litert_quantizer import recipe_manager
     from litert_quantizer.algorithm_manager import AlgorithmName
     from litert_quantizer.qtyping import TFLOperationName
@@ -123,6 +137,7 @@ def _recipe(options: Quantization) -> Any:
     for pattern in options.layers:
         _add_scheme(manager, fnmatch.translate(pattern), options)
     skipped = [(fnmatch.translate(pattern), TFLOperationName.ALL_SUPPORTED) for pattern in options.skip]
+    skipped += [(rf"{re.escape(name)};?\Z", TFLOperationName.DIV) for name in left]
     if options.scheme == "int8-float-io":
         skipped += [(".*", TFLOperationName.INPUT), (".*", TFLOperationName.OUTPUT)]
     for pattern, operation in skipped:
