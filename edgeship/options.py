@@ -117,6 +117,14 @@ InventoryOption = Annotated[
     Path | None,
     typer.Option("--devices", help="Your devices file; else $EDGESHIP_DEVICES, else the user's config folder."),
 ]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--history",
+        help="The database of all nights: a file, sqlite:///FILE or postgresql://USER@HOST/DATABASE; "
+        "else $EDGESHIP_HISTORY, else history.sqlite in $EDGESHIP_HOME.",
+    ),
+]
 WaitOption = Annotated[
     int, typer.Option("--wait", min=0, help="Seconds to wait for a device that somebody else measures on.")
 ]
