@@ -57,12 +57,7 @@ class Comparison:
     @property
     def interval(self) -> str:
         """Return the interval of the change, or nothing."""
-        if self.verdict.ci95 is None:
-            return ""
-        ends = [change(self.metric, end) for end in self.verdict.ci95]
-        if METRICS[self.metric].higher_is_better:
-            ends.reverse()
-        return " to ".join([ends[0].removesuffix(" %"), ends[1]])
+        return "" if self.verdict.ci95 is None else change_interval(self.metric, self.verdict.ci95)
 
     @property
     def figure(self) -> str:
@@ -136,6 +131,14 @@ def change(metric: str, effect: float) -> str:
         return f"{shown:+.4f}".replace("-", _MINUS)
     percentage = 100 * shown
     return f"{percentage:+.{1 if abs(percentage) >= 1 else 2}f} %".replace("-", _MINUS)
+
+
+def change_interval(metric: str, ends: tuple[float, float]) -> str:
+    """Return an interval of a change, the lower end first."""
+    low, high = (change(metric, end) for end in ends)
+    if METRICS[metric].higher_is_better:
+        low, high = high, low
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def value(metric: str, number: float) -> str:
