@@ -1,15 +1,21 @@
-"""Fill a history with made-up records and time what people wait for: the history of one model has to come within 0.5 s.
+"""Fill a history with made-up records and time what people wait for: the history of one model has to come within 0.5 s, and
+all that a site of every case is made from within 10 s.
 
     python scripts/bench_history.py [--records 100000] [--samples 300] [--url URL] [--keep FILE]
 
-Made up are 5 models on 4 devices, 8 runs a case and night (4 new, 4 old), each with its samples, starts, conditions and one
-manifest an artifact. Without --url the database is an SQLite file, which is removed afterwards unless --keep names it.
+Made up are 5 models on 4 devices, 8 runs a case and night (4 new, 4 old), each with its samples, starts, conditions, four
+verdicts, and every night a manifest of its own. Without --url the database is an SQLite file, which is removed afterwards
+unless --keep names it; one that holds as many records is not filled again. Each query is asked five times of a database
+that was opened anew, the site twice: printed are the median, and beside it the seconds of processor that this process took, which other work on
+the machine leaves alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import math
 import sys
 import tempfile
 import time
@@ -19,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from edgeship import history
-from edgeship.history import History, keeping, schema
+from edgeship import digest, history
+from edgeship.gate import Verdict
+from edgeship.history import History, keeping, packing, schema
 from edgeship.history.database import Database
 from edgeship.measurement import BenchRecord, Board, Conditions, Golden, Latency, Memory, Operator, Runtime, Snapshot
 from edgeship.nightly_record import Case, NightRecord, Role, Run
@@ -31,11 +38,12 @@ MODELS = {"resnet8": 31.2, "mobilenetv2": 84.0, "efficientnet-lite0": 140.0, "ke
 DEVICES = ("kitchen", "attic", "cellar", "desk")
 CASES = tuple(Case(model, "rpi4", "int8", device) for model in MODELS for device in DEVICES)
 ROLES: tuple[Role, ...] = ("new", "old", "old", "new", "new", "old", "old", "new")
-LIMIT_S = 0.5
+ONE_MODEL, SITE = "history of one model", "all that a site reads"
+LIMITS_S = {ONE_MODEL: 0.5, SITE: 10.0}
 
 
 def main() -> None:
-    """Fill, time, print; exit 1 where the history of one model takes longer than it may."""
+    """Fill, time, print; exit 1 where something takes longer than it may."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--samples", type=int, default=300)
@@ -45,40 +53,73 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         file = options.keep or Path(name) / "history.sqlite"
         url = options.url or str(file)
-        began = time.monotonic()
-        count = _fill(url, options.records, options.samples)
-        print(f"{count} records written in {time.monotonic() - began:.0f} s", flush=True)
+        if _kept(url) < options.records:
+            began = time.monotonic()
+            count = _fill(url, options.records, options.samples)
+            print(f"{count} records written in {time.monotonic() - began:.0f} s", flush=True)
         if not options.url:
             print(f"{file.stat().st_size / 2**20:.0f} MiB")
-        sys.exit(0 if _timed(url) <= LIMIT_S else 1)
+        late = [words for words, took_s in _timed(url).items() if took_s > LIMITS_S.get(words, math.inf)]
+    sys.exit(f"too slow: {', '.join(late)}" if late else 0)
 
 
-def _timed(url: str) -> float:
-    """Print how long each query takes, opening included, the median of five; return the one of one model."""
+def _kept(url: str) -> int:
+    with history.open(url):
+        pass
+    database = Database(url)
+    with database.reading() as connection:
+        count: int = connection.execute(select(func.count()).select_from(schema.runs)).scalar_one()
+    database.close()
+    return count
+
+
+def _timed(url: str) -> dict[str, float]:
+    """Print how long each query takes, opening included, the median of five; return these seconds."""
     case = CASES[0]
     asked: dict[str, Callable[[History], Any]] = {
-        "history of one model": lambda kept: kept.histories(case.model),
+        ONE_MODEL: lambda kept: kept.histories(case.model),
         "the last 30 nights of one case": lambda kept: kept.nights(case, limit=30),
         "points of one case": lambda kept: kept.points(case),
         "histories of all cases": lambda kept: kept.histories(),
         "a whole night, samples too": lambda kept: kept.night("night-0000"),
+        SITE: _site,
     }
-    took = {}
+    took: dict[str, float] = {}
     for words, query in asked.items():
         times = []
-        for _ in range(5):
-            began = time.monotonic()
+        for _ in range(2 if words == SITE else 5):
+            began, worked = time.perf_counter(), time.process_time()
             with history.open(url) as kept:
                 found = query(kept)
-            times.append(time.monotonic() - began)
-        took[words] = sorted(times)[2]
-        print(f"{words}: {took[words]:.3f} s ({_size(found)})", flush=True)
-    return took["history of one model"]
+            times.append((time.perf_counter() - began, time.process_time() - worked))
+            told = _size(found)
+            del found
+        took[words], worked = sorted(times)[len(times) // 2]
+        print(f"{words}: {took[words]:.3f} s, {worked:.3f} s of processor ({told})", flush=True)
+    return took
+
+
+def _site(kept: History) -> dict[str, int]:
+    """Ask for all that pages of every case show, a case at a time; return how much it was."""
+    counts = dict.fromkeys(("cases", "nights", "points", "verdicts", "manifests"), 0)
+    for case in kept.cases():
+        points = kept.points(case)
+        nights = [kept.nights(case, metric) for metric in history.METRICS]
+        findings, _ = kept.findings(case), kept.levels(case)
+        manifests = kept.manifests(point.manifest_sha256 for point in points)
+        for name, found in zip(counts, ((case,), nights[0], points, findings, manifests), strict=True):
+            counts[name] += len(found)
+    for device in DEVICES:
+        kept.health(device)
+    kept.latest("bench")
+    return counts
 
 
 def _size(found: Any) -> str:
     if isinstance(found, NightRecord):
         return f"{len(found.runs)} runs"
+    if isinstance(found, dict):
+        return ", ".join(f"{count} {name}" for name, count in found.items())
     if found and isinstance(found[0], history.CaseHistory):
         return f"{len(found)} cases, {sum(night.runs for one in found for night in one.nights)} runs"
     return f"{len(found)} {'nights' if found and isinstance(found[0], history.CaseNight) else 'runs'}"
@@ -123,22 +164,41 @@ def _copied(
 ) -> int:  # fmt: skip
     """Write the first night's rows again as those of another night."""
     runs, records, around = rows
+    shas = {run["case_id"]: digest.of_bytes(f"{run['case_id']} {night.id}".encode()) for run in runs[:most]}
+    connection.execute(
+        schema.manifests.insert(),
+        [
+            {"sha256": sha, "body": packing.as_blob(_manifest(CASES[0], night.id, str(case)))}
+            for case, sha in shas.items()
+        ],
+    )
     since = runs[0]["at_s"]
     made = []
     for run, factor in zip(runs[:most], rng.normal(1, 0.01, len(runs)).tolist(), strict=False):
         at = began + timedelta(seconds=run["at_s"] - since)
         changed = {name: run[name] * factor for name in ("latency_ms", "latency_low_ms", "latency_high_ms", "p90_ms")}
-        made.append(
-            run
-            | changed
-            | {"id": _moved(run["id"], night), "night_id": night.id, "at": at.isoformat(), "at_s": at.timestamp()}
-        )
+        new = {"manifest_sha256": shas[run["case_id"]]} if run["role"] == "new" else {}
+        its = {"id": _moved(run["id"], night), "night_id": night.id, "at": at.isoformat(), "at_s": at.timestamp()}
+        made.append(run | changed | its | new)
     there = {run["id"] for run in made}
     connection.execute(schema.runs.insert(), made)
     for table, every in ((schema.records, records), (schema.conditions, around)):
         moved = [row | {"run_id": _moved(row["run_id"], night)} for row in every]
         connection.execute(table.insert(), [row for row in moved if row["run_id"] in there])
+    connection.execute(
+        schema.findings.insert(), [_judged(night, case, metric) for case in shas for metric in history.METRICS]
+    )
     return len(made)
+
+
+def _judged(night: NightRecord, case_id: int, metric: str) -> dict[str, Any]:
+    """Return the row of a verdict."""
+    why = "no change beyond what 20 nights of history show of this device's noise"
+    verdict = Verdict(metric, "same", 0.001, (-0.004, 0.006), 0.61, 0.0033, why, 0, 1, None, None, 0.011, 0.4)
+    return {
+        "night_id": night.id, "case_id": case_id, "metric": metric, "decision": "same", "effect": verdict.effect,
+        "baseline_sha256": "a" * 64, "artifact_sha256": "b" * 64, "verdict": json.dumps(packing.plain(verdict)),
+    }  # fmt: skip
 
 
 def _moved(run_id: str, night: NightRecord) -> str:

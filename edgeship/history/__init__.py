@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from edgeship.history.lease import Lease
 
-__all__ = ["CaseHistory", "CaseNight", "DeviceHealth", "History", "Holding", "Level", "Point", "open"]
+__all__ = ["METRICS", "CaseHistory", "CaseNight", "DeviceHealth", "History", "Holding", "Level", "Point", "open"]
+METRICS = tuple(COLUMN)
 LEASE_S = 60.0
 
 
@@ -253,6 +254,13 @@ class History:
         with self._database.reading() as connection:
             found: Mapping[str, Any] = reading.manifest(connection, sha256)
             return found
+
+    def manifests(self, sha256s: Iterable[str | None]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the manifests that points name, each once: sha256 → manifest; None, and what is not there, is left out."""
+        from edgeship.history import reading
+
+        with self._database.reading() as connection:
+            return dict(reading.manifests(connection, {sha for sha in sha256s if sha is not None}))
 
     def levels(self, case: Case) -> tuple[Level, ...]:
         """Return what was accepted for a case, oldest first: the last one is what it is held against."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -131,6 +131,14 @@ def manifest(connection: Connection, sha256: str) -> Any:
     if found is None:
         raise unknown("manifest", sha256, ())
     return packing.from_blob(found)
+
+
+def manifests(connection: Connection, sha256s: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Give those manifests that are there, with their sha256, a batch at a time."""
+    table, named = schema.manifests, sorted(sha256s)
+    for start in range(0, len(named), _BATCH):
+        asked = select(table.c.sha256, table.c.body).where(table.c.sha256.in_(named[start : start + _BATCH]))
+        yield from ((row.sha256, packing.from_blob(row.body)) for row in connection.execute(asked))
 
 
 def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Finding, ...]:
