@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgeship import __version__, cli_devices, cli_edgetpu, cli_history, front
+from edgeship import __version__, cli_devices, cli_edgetpu, cli_history, cli_nightly, front
 from edgeship.options import (
     BatchOption,
     CalibrationOption,
@@ -298,18 +298,22 @@ def store_prune(
         float, typer.Option("--days", min=0, help="Keep results younger than this; 0 empties the store.")
     ] = 30,
 ) -> None:
-    """Remove old stage results, and every artifact that no result names."""
+    """Remove old stage results, every artifact that no result names, and converters' environments of other versions."""
+    from edgeship import environment
     from edgeship.store import Store, home
 
     screen: Front = context.obj
     with Store(home()) as store:
         pruned = store.prune(keep_days=days)
+        count, freed = environment.prune()
+    pruned = replace(pruned, environments=count, freed_bytes=pruned.freed_bytes + freed)
     screen.show(asdict(pruned), lambda terminal: terminal.pruned(pruned))
 
 
 cli_devices.add_to(app)
 cli_edgetpu.add_to(app)
 cli_history.add_to(app)
+cli_nightly.add_to(app)
 
 
 def _leave(passed: bool, *, otherwise: int = 0) -> None:

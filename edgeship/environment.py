@@ -91,6 +91,20 @@ def ready(name: str, *, on_progress: OnProgress = silent, log: Path) -> Path:
             return found(name) or _made(name, place, log, on_progress)
 
 
+def prune() -> tuple[int, int]:
+    """Remove the environments that other pins than today's asked for; return how many, and the bytes that this frees."""
+    place, kept = store.home().absolute() / "environments", {folder(name).name for name in names()}
+    old = [path for path in place.glob("*-*") if path.is_dir() and path.name not in kept and path.suffix != ".lock"]
+    removed, freed = 0, 0
+    for path in old:
+        files = (file.lstat() for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        size = sum(facts.st_size for facts in files if facts.st_nlink == 1)  # others stand in uv's cache too
+        with scratch.locked(path.with_name(f"{path.name}.lock")), scratch.folder(place) as work:
+            path.rename(work / "old")
+        removed, freed = removed + 1, freed + size
+    return removed, freed
+
+
 def tools() -> tuple[Tool, ...]:
     """Return the state of each environment, named after the package that it is for."""
     told = []

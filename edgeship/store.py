@@ -254,11 +254,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning removed."""
+    """What pruning removed; `environments` are those of converters that are not used any more."""
 
     results: int
     artifacts: int
     freed_bytes: int
+    environments: int = 0
 
 
 def home() -> Path:

@@ -223,3 +223,17 @@ def test_the_onnx_environment_holds_no_tensorflow() -> None:
 
 def test_uv_is_there() -> None:
     assert installer.uv() is not None or shutil.which("uv"), "pip install uv"
+
+
+@pytest.mark.processes
+def test_only_environments_of_other_pins_are_pruned(tiny: Path, tmp_path: Path) -> None:
+    """What today's pins ask for stays, and so does what is not an environment."""
+    python = environment.ready("tiny", log=tmp_path / "log.txt")
+    place = environment.folder("tiny").parent
+    old = place / "tiny-0123456789abcdef"
+    old.mkdir()
+    (old / "file").write_bytes(b"x" * 1000)
+    assert environment.prune() == (1, 1000)
+    assert not old.exists()
+    assert value(python) == "7"
+    assert environment.prune() == (0, 0)

@@ -165,9 +165,8 @@ class Terminal:
 
     def pruned(self, pruned: Pruned) -> None:
         """Print what pruning removed."""
-        self.console.print(
-            f"removed {pruned.results} results and {pruned.artifacts} artifacts, {size(pruned.freed_bytes)} freed"
-        )
+        counts = f"{pruned.results} results, {pruned.artifacts} artifacts, {pruned.environments} environments"
+        self.console.print(f"removed {counts}: {size(pruned.freed_bytes)} freed")
 
     def _rows(self, rows: Sequence[tuple[str, str]]) -> None:
         width = max(len(name) for name, _ in rows)
