@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from edgeship import front
 from edgeship.options import (
     BatchOption,
     DataOption,
     GovernorOption,
+    HistoryOption,
     InventoryOption,
     MetricOption,
     MinSecondsOption,
@@ -29,7 +32,46 @@ if TYPE_CHECKING:
     from edgeship.front import Front
 
 METRICS = ["latency", "memory", "size", "quality"]
-FileArgument = Annotated[str, typer.Argument(help="A .tflite file, or the out folder of a build.")]
+
+
+class Listing(TyperGroup):
+    """The group of commands about the history; without one of them it lists the cases."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` in front of what is none of the commands."""
+        if not {"--help", *self.commands}.intersection(args[:1]):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+history_app = typer.Typer(
+    cls=Listing, rich_markup_mode=None, help="All nights: cases with their last nights; one case whole; what is accepted.",
+    epilog="Without a command: edgeship history [PATTERN] lists the cases.",
+)  # fmt: skip
+
+
+def case_names() -> list[str]:
+    """Return the names of the cases in the usual history."""
+    from edgeship import history
+    from edgeship.errors import EdgeshipError
+
+    try:
+        with history.open() as kept:
+            return [case.name for case in kept.cases()]
+    except EdgeshipError:
+        return []
+
+
+MetricShown = Annotated[
+    str, typer.Option("--metric", help="latency, memory, size or quality.", autocompletion=names_from(lambda: METRICS))
+]
+NightsOption = Annotated[int, typer.Option("--nights", "-n", min=1, help="How many of the last nights.")]
+CaseArgument = Annotated[
+    str,
+    typer.Argument(
+        help="MODEL/TARGET/RECIPE@DEVICE, or a pattern that fits one.", autocompletion=names_from(case_names)
+    ),
+]
 
 
 def compare(
@@ -97,6 +139,111 @@ def compare(
         raise typer.Exit(7)
 
 
+@history_app.command("list")
+def history_list(
+    context: typer.Context,
+    pattern: Annotated[
+        str | None, typer.Argument(help="A case's name, a model or a device; * and ? stand for anything.")
+    ] = None,
+    metric: MetricShown = "latency",
+    nights: NightsOption = 30,
+    history: HistoryOption = None,
+) -> None:
+    """List the cases with their last nights as bars, those that got slower first."""
+    from edgeship import history as histories
+    from edgeship import history_view
+
+    screen: Front = context.obj
+    with histories.open(history) as kept:
+        found, where = kept.histories(pattern, metric, nights), kept.where
+
+    def draw(_: object) -> None:
+        from edgeship.report.history_terminal import HistoryTerminal
+
+        HistoryTerminal().cases(where, found)
+
+    screen.show({"history": where, "cases": [history_view.table(each) for each in found]}, draw)
+
+
+@history_app.command("show")
+def history_show(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(help="A case (or a pattern that fits one), or a night.", autocompletion=names_from(case_names)),
+    ],
+    metric: MetricShown = "latency",
+    nights: NightsOption = 60,
+    history: HistoryOption = None,
+) -> None:
+    """Show one case whole: its chart, where its level changed, its verdicts; or one night with all its cases."""
+    from edgeship import bench_manifest, history_view
+    from edgeship import history as histories
+
+    screen: Front = context.obj
+    with histories.open(history) as kept:
+        night = history_view.night(kept, name)
+        told = None if night else history_view.view(kept, history_view.one_case(kept, name), metric, nights)
+    if night is not None:
+
+        def draw_night(_: object) -> None:
+            from edgeship.report.night_terminal import NightTerminal
+
+            NightTerminal().night(night)
+
+        screen.show(history_view.night_table(night), draw_night)
+        return
+    assert told is not None
+
+    def draw(_: object) -> None:
+        from edgeship.report.history_terminal import HistoryTerminal
+
+        HistoryTerminal().case(told)
+
+    more = {"levels": bench_manifest.plain(told.levels), "findings": bench_manifest.plain(told.findings)}
+    screen.show({**history_view.table(told.shown), **more}, draw)
+
+
+@history_app.command("accept")
+def history_accept(
+    context: typer.Context,
+    case: CaseArgument,
+    artifact: Annotated[
+        str | None, typer.Option("--artifact", help="Its sha256 or the start of it; default: the newest measured.")
+    ] = None,
+    history: HistoryOption = None,
+) -> None:
+    """Make an artifact the level that a case is held against from the next night on."""
+    from edgeship import history as histories
+    from edgeship import history_view
+
+    screen: Front = context.obj
+    with histories.open(history) as kept:
+        chosen = history_view.one_case(kept, case)
+        sha256, number = history_view.accept(kept, chosen, artifact)
+    table = {"case": chosen.name, "artifact_sha256": sha256, "level": number}
+    screen.show(table, lambda terminal: typer.echo(f"{chosen.name} is held against {sha256[:12]} now (level {number})"))
+
+
+@history_app.command("export")
+def history_export(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="A .json (all there is), .csv (figures) or .parquet (with samples) file.")
+    ],
+    pattern: Annotated[str | None, typer.Argument(help="Only the cases that it fits.")] = None,
+    history: HistoryOption = None,
+) -> None:
+    """Write the runs of the history to a file for other tools."""
+    from edgeship import history as histories
+
+    screen: Front = context.obj
+    with histories.open(history) as kept:
+        count = kept.export(file, pattern)
+    screen.show({"file": str(file), "runs": count}, lambda terminal: typer.echo(f"{file}: {count} runs"))
+
+
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
     app.command()(compare)
+    app.add_typer(history_app, name="history")

@@ -29,9 +29,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("attempt", "chip_path", "chip_form"),
     ("report.edgetpu_terminal", "report.compilation_terminal", "report.segments_terminal"),
     ("report.terminal", "report.device_terminal", "report.build_page", "report.trial_terminal", "record"),
-    ("report.junit", "report.markdown", "report.night_terminal", "report.site"),
+    ("report.junit", "report.markdown", "report.night_terminal", "report.history_terminal", "report.site"),
     ("report.site_page",),
-    ("report.case_charts", "report.expectation", "report.night_summary"),
+    ("report.case_charts", "report.expectation", "report.night_summary", "history_view"),
     ("report.bench_page",),
     (
         "report.charts",

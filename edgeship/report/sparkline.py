@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 BARS = "▁▂▃▄▅▆▇█"
 _DOTS = "·•●"
-LEAST_SHARE = 0.03  # of the middle: noise below it is drawn flat, not blown up
+LEAST_SHARE = 0.05  # of the middle: noise below it is drawn flat, not blown up
 
 
 @dataclass(frozen=True)
