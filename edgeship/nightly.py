@@ -1,0 +1,178 @@
+"""A night, on one page: build each artifact once, measure every case on its device, judge, and keep all of it.
+
+A device is a thread that takes tasks from one queue. Each run is kept when it is made, under an id made of night, case, role
+and place, so a night that was killed at any moment goes on where it was (`resume`), with no run lost and none kept twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+
+from edgeship import comparisons, nightly_artifacts, nightly_plan
+from edgeship.errors import BadInput, EdgeshipError
+from edgeship.history import History
+from edgeship.nightly_artifacts import Artifacts, Measurable
+from edgeship.nightly_bench import Bench
+from edgeship.nightly_case import Tonight
+from edgeship.nightly_faults import fault
+from edgeship.nightly_plan import Artifact, NightPlan, Task
+from edgeship.nightly_queue import Queue
+from edgeship.nightly_record import Case, Finding, NightRecord, Run
+from edgeship.progress import Listener
+from edgeship.suite import seconds
+
+OnBegin = Callable[[NightRecord], None]
+
+
+def run(
+    planned: NightPlan, kept: History, listener: Listener, *, resume: bool = False, on_begin: OnBegin = lambda night: None
+) -> NightRecord:  # fmt: skip
+    """Do a night's work and return what it left behind; faults of cases are in it, and no errors here.
+
+    Args:
+        resume: go on with the suite's newest night if that came to no end; else a new one begins.
+        on_begin: is told the night before anything is done.
+
+    Raises:
+        BadInput: the suite, or an artifact, is not what it was when the night to be resumed began.
+    """
+    record = (_unfinished(planned, kept) if resume else None) or _begun(planned, kept)
+    on_begin(record)
+    until = time.monotonic() + seconds(planned.suite.time_limit)
+    tonight = Tonight(record, planned.suite, kept, Artifacts(planned.suite, listener), listener, until)
+    tasks = _built(tonight, planned)
+    _measured(tonight, planned, tasks)
+    _corrected(tonight)
+    kept.end(record.id)
+    _tidied(tonight)
+    return kept.night(record.id)
+
+
+def _begun(planned: NightPlan, kept: History) -> NightRecord:
+    """Begin a night. Cases that may be measured on one of several devices are not in it before they are."""
+    now = datetime.now(UTC)
+    record = NightRecord(
+        id=f"{planned.suite.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", suite=planned.suite.name,
+        began=now.isoformat(timespec="milliseconds"), ended=None,
+        cases=tuple(task.case for task in planned.tasks if len(task.devices) == 1),
+        options=nightly_plan.options(planned),
+    )  # fmt: skip
+    kept.begin(record)
+    return record
+
+
+def _unfinished(planned: NightPlan, kept: History) -> NightRecord | None:
+    """Return the night to go on with.
+
+    Raises:
+        BadInput: the suite was changed since it began.
+    """
+    found = kept.unfinished(planned.suite.name)
+    if found is not None and found.options.get("suite_sha256") != planned.suite.sha256:
+        raise BadInput(
+            f"{planned.suite.path}: changed since the night {found.id} began, which is not finished",
+            hint="without --resume a new night begins",
+        )
+    return found
+
+
+def _built(tonight: Tonight, planned: NightPlan) -> list[Task]:
+    """Build everything, before anything is measured (a build would disturb runs on this machine); return what can be.
+
+    Raises:
+        BadInput: a resumed night has measured another artifact.
+    """
+    ready = []
+    for task in planned.tasks:
+        made = tonight.artifacts.build(task.artifact)
+        if isinstance(made, EdgeshipError):
+            _keep_trouble(tonight, task, made)
+            continue
+        _check_same(tonight, task.artifact, made)
+        ready.append(task)
+    return ready
+
+
+def _keep_trouble(tonight: Tonight, task: Task, error: EdgeshipError) -> None:
+    record, case = tonight.record, task.case
+    lost = Run(
+        id=f"{record.id}/{case.name}/new/0", night=record.id, suite=record.suite, case=case, role="new", ordinal=0,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"), artifact_sha256=None, fault=fault(error),
+    )  # fmt: skip
+    tonight.kept.keep(lost)
+
+
+def _check_same(tonight: Tonight, artifact: Artifact, made: Measurable) -> None:
+    for run in tonight.record.runs:
+        same = (run.case.model, run.case.target, run.case.recipe) == (artifact.model, artifact.target, artifact.recipe)
+        if same and run.role == "new" and run.artifact_sha256 not in (None, made.sha256):
+            raise BadInput(
+                f"{artifact.name}: is another artifact than the one that the night {tonight.record.id} has measured",
+                hint="without --resume a new night begins",
+            )
+
+
+def _measured(tonight: Tonight, planned: NightPlan, tasks: Sequence[Task]) -> None:
+    """Have every device work through its tasks, all at the same time."""
+    done = _done(tonight.record)
+    settled = frozenset(case.name for case in tonight.kept.cases())
+    queue = Queue((_preferred(task, settled) for task in tasks if not _is_done(task, done)), settled)
+    with ThreadPoolExecutor(max(len(planned.devices), 1)) as pool:
+        working = [pool.submit(Bench(tonight, queue, device).work) for device in planned.devices]
+        try:
+            _await(working)
+        except BaseException:  # the user has had enough, or one has a bug: nobody waits for boards that measure on
+            tonight.stopping.set()
+            queue.stop()
+            tonight.endings.end()
+            raise
+    for job in queue.left():
+        Bench(tonight, queue, job.device).out_of_time(job)
+
+
+def _await(working: Sequence[Future[None]]) -> None:
+    for future in wait(working, return_when=FIRST_EXCEPTION).done:
+        future.result()
+
+
+def _done(record: NightRecord) -> frozenset[Case]:
+    """Return the cases of a resumed night that have their verdict, or the fault that ended them."""
+    judged = {finding.case for finding in record.findings}
+    ended = {
+        run.case for run in record.runs
+        if run.fault is not None and run.fault.cause != "conditions" and run.role != "reference"
+    }  # fmt: skip
+    return frozenset(judged | ended)
+
+
+def _is_done(task: Task, done: frozenset[Case]) -> bool:
+    return any(task.artifact.case(device) in done for device in task.devices)
+
+
+def _preferred(task: Task, settled: frozenset[str]) -> Task:
+    """Return a task with the device first that has measured the case before."""
+    known = [device for device in task.devices if task.artifact.case(device).name in settled]
+    return Task(task.artifact, (*known, *(device for device in task.devices if device not in known)))
+
+
+def _corrected(tonight: Tonight) -> None:
+    """Hold the verdicts of the whole night together: the more is compared, the more chance finds."""
+    findings = tonight.kept.night(tonight.record.id).findings
+    verdicts = comparisons.correct([finding.verdict for finding in findings])
+    changed = [
+        Finding(one.night, one.case, verdict, one.baseline_sha256, one.artifact_sha256)
+        for one, verdict in zip(findings, verdicts, strict=True)
+        if verdict != one.verdict
+    ]
+    if changed:
+        tonight.kept.keep_findings(*changed)
+
+
+def _tidied(tonight: Tonight) -> None:
+    """Forget artifacts that no case is held against and nobody measured for long."""
+    needed = {level.artifact_sha256 for case in tonight.kept.cases() for level in tonight.kept.levels(case)[-1:]}
+    nightly_artifacts.prune(frozenset(needed))

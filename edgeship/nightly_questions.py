@@ -1,0 +1,126 @@
+"""What the gate is asked of a case tonight: its baseline, the nights before, and what is believed of such devices."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeship import alternation, noise
+from edgeship.alternation import Question
+from edgeship.gate import Verdict
+from edgeship.history import CaseNight, History
+from edgeship.night import Metric, Night, Prior
+from edgeship.nightly_record import Case, NightRecord
+from edgeship.suite import Budget, Gates
+
+SEEN = 60  # nights of history that are looked at
+_TRIAL = 2  # nights before tonight that are judged together with it, where the artifact is the baseline itself
+_ENOUGH = 3  # nights from which on a case tells of its device
+_SISTERS = 12
+BUDGET, GOLDEN = "budget", "golden"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a case is held against; `sha256` is None in its first night. `accepted` since a level was."""
+
+    sha256: str | None
+    era: str
+    accepted: bool = False
+
+
+def baseline(kept: History, night: NightRecord, case: Case) -> Baseline:
+    """Return what a case is held against tonight: the accepted level, else the first artifact that was measured well."""
+    accepted = [level for level in kept.levels(case) if level.at <= night.began]
+    if accepted:
+        return Baseline(accepted[-1].artifact_sha256, str(accepted[-1].number), accepted=True)
+    told = (each for each in _nights(kept, night, case, "latency") if each.figures.new and each.new_sha256)
+    return Baseline(next((each.new_sha256 for each in told), None), "")
+
+
+def questions(
+    kept: History, night: NightRecord, case: Case, gates: Gates, held: Baseline, new_sha256: str, *,
+    alternated: bool, counted: bool,
+) -> tuple[Question, ...]:  # fmt: skip
+    """Return what is asked of a case tonight, one question a metric."""
+    found = []
+    for name in gates.on:
+        metric, prior = alternation.metric(name, counted=counted)
+        metric = alternation.with_limits(metric, smallest=getattr(gates.smallest, name))
+        before, trial = split(_nights(kept, night, case, name), held, new_sha256)
+        prior = prior or _family(kept, night, case, metric)
+        found.append(Question(metric, before, trial, prior, held.era, held.sha256 if alternated else None))
+    return tuple(found)
+
+
+def split(nights: Sequence[CaseNight], held: Baseline, new_sha256: str) -> tuple[tuple[Night, ...], tuple[Night, ...]]:
+    """Return the nights on the baseline's level, and those after them in which tonight's artifact stood trial.
+
+    A night that was told apart is on no level, and stands trial only with its own artifact: one that was mended since must
+    not be held to what was wrong with the one before. Of other levels only the noise is learned.
+    """
+    told = [each for each in nights if each.figures.new]
+    mine = [each for each in told if each.figures.era == held.era]
+    level = [each for each in mine if _on_level(each, held)]
+    if new_sha256 == held.sha256:
+        trying = level[-_TRIAL:] if len(level) > _TRIAL else []
+        level = level[: len(level) - len(trying)]
+    else:
+        trying = []
+    last = mine.index(level[-1]) if level else -1
+    trial = [each for each in mine[last + 1 :] if each in trying or _stands(each, new_sha256)]
+    chosen = [each for each in told if each.figures.era != held.era or each in level]
+    return tuple(each.figures for each in chosen), tuple(each.figures for each in trial)
+
+
+def _on_level(each: CaseNight, held: Baseline) -> bool:
+    if each.decision in ("slower", "faster"):
+        return False
+    return each.new_sha256 == held.sha256 or each.decision == "same"
+
+
+def _stands(each: CaseNight, new_sha256: str) -> bool:
+    return each.new_sha256 == new_sha256 or each.decision not in ("slower", "faster")
+
+
+def _nights(kept: History, night: NightRecord, case: Case, metric: str) -> list[CaseNight]:
+    """Return the nights of a case before tonight, oldest first."""
+    return [each for each in kept.nights(case, metric, SEEN) if each.night != night.id and each.began <= night.began]
+
+
+def _family(kept: History, night: NightRecord, case: Case, metric: Metric) -> Prior | None:
+    """Return what the device's other models let one expect of the noise, as far as there are any with a history."""
+    members = []
+    for other in [one for one in kept.cases(case.device) if one.device == case.device and one != case][:_SISTERS]:
+        nights = [each.figures for each in _nights(kept, night, other, metric.name) if each.figures.new]
+        if len(nights) >= _ENOUGH:
+            members.append(noise.estimate(nights, (), metric, Prior()))
+    return noise.family(members)
+
+
+def budgets(limits: Budget, made: Sequence[alternation.Outing], alpha: float) -> tuple[Verdict, ...]:
+    """Return the verdicts on absolute limits: one a limit that was set and can be told of."""
+    found = []
+    for metric, limit, unit in (
+        ("latency", limits.latency_ms, " ms"), ("memory", limits.memory_mib, " MiB"),
+        ("size", limits.size_bytes, " bytes"), ("quality", limits.quality, ""),
+    ):  # fmt: skip
+        told = [each.figures[metric] for each in made if each.side == "new" and each.figures and metric in each.figures]
+        if limit is None or not told:
+            continue
+        got = statistics.median(told)
+        missed = got < limit if metric == "quality" else got > limit
+        effect = (limit - got) if metric == "quality" else got / limit - 1
+        word = "misses" if missed else "keeps"
+        reason = f"{metric} {got:.6g}{unit} {word} the budget of {limit:g}{unit}"
+        found.append(settled(f"{metric} {BUDGET}", reason, alarm=missed, effect=effect, alpha=alpha))
+    return tuple(found)
+
+
+def settled(
+    metric: str, reason: str, *, alarm: bool, effect: float | None = None, alpha: float = 0.0
+) -> Verdict:  # fmt: skip
+    """Return a verdict that no statistics stand behind: a limit that was kept or missed, outputs that were right or wrong."""
+    decision = "slower" if alarm else "same"
+    return Verdict(metric, decision, effect, None, None, alpha, reason, 0, 1, None, None, 0.0, 0.0)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""The files that a night leaves for others: JUnit XML, a Markdown summary, the site; each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeship.errors import BadInput
+from edgeship.history import History
+from edgeship.nightly_record import NightRecord
+from edgeship.report import junit, markdown
+from edgeship.store import no_space_named, write_whole
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the user wants them; None: not wanted."""
+
+    junit: Path | None = None
+    markdown: Path | None = None
+    html: Path | None = None
+
+
+def check(files: Files) -> None:
+    """Refuse places that cannot be written, before anything is measured.
+
+    Raises:
+        BadInput: a file's folder, or the folder of the site, cannot be written.
+    """
+    for option, path in (("--junit", files.junit), ("--markdown", files.markdown)):
+        if path is not None and (path.is_dir() or not _writable(path.absolute().parent)):
+            raise BadInput(f"{path}: cannot be written", hint=f"{option} names a file in a folder of yours")
+    if files.html is not None and (files.html.is_file() or not _writable(files.html.absolute())):
+        raise BadInput(f"{files.html}: cannot be written", hint="--html names a folder of yours")
+
+
+def write(files: Files, kept: History, night: NightRecord) -> None:
+    """Write what is wanted, of a night that may not have come to its end.
+
+    Raises:
+        BadInput: a file cannot be written.
+        StageFailed: no space is left.
+    """
+    if files.junit is not None:
+        _write(files.junit, junit.render(night))
+    if files.markdown is not None:
+        _write(files.markdown, markdown.render(night).encode(errors="backslashreplace"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with no_space_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _writable(folder: Path) -> bool:
+    nearest = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
