@@ -104,10 +104,10 @@ def _site(kept: History) -> dict[str, int]:
     counts = dict.fromkeys(("cases", "nights", "points", "verdicts", "manifests"), 0)
     for case in kept.cases():
         points = kept.points(case)
-        nights = [kept.nights(case, metric) for metric in history.METRICS]
+        nights = kept.by_metric(case)
         findings, _ = kept.findings(case), kept.levels(case)
         manifests = kept.manifests(point.manifest_sha256 for point in points)
-        for name, found in zip(counts, ((case,), nights[0], points, findings, manifests), strict=True):
+        for name, found in zip(counts, ((case,), nights["latency"], points, findings, manifests), strict=True):
             counts[name] += len(found)
     for device in DEVICES:
         kept.health(device)

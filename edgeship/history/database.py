@@ -23,6 +23,7 @@ from edgeship.errors import BadInput, EdgeshipError, StageFailed
 FILE = "history.sqlite"
 WAIT_S = 30  # for a lock that another holds
 CONNECT_S = 10
+CACHE_KIB = 65_536  # of an SQLite file: a case's rows lie far apart, and pages are read once for all of them
 _SCHEMES = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 _SECRET = re.compile(r"pass|secret|key", re.IGNORECASE)
 
@@ -121,6 +122,7 @@ def _sqlite(path: Path) -> Engine:
         _write_ahead(raw)
         raw.execute("PRAGMA synchronous = FULL")  # what was kept is kept, also through a power cut
         raw.execute("PRAGMA foreign_keys = ON")
+        raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -147,17 +147,21 @@ def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Findi
     join = table.join(schema.cases).join(schema.nights)
     asked = select(table, *_CASE).select_from(join).where(*where)
     rows = connection.execute(asked.order_by(schema.nights.c.began_s, *_CASE, table.c.metric))
-    adapter = _verdicts()
-    return tuple(
-        Finding(
-            row.night_id,
-            Case(row.model, row.target, row.recipe, row.device),
-            adapter.validate_json(row.verdict),
-            row.baseline_sha256,
-            row.artifact_sha256,
-        )
-        for row in rows
-    )
+    return tuple(_finding(row, Case(row.model, row.target, row.recipe, row.device)) for row in rows)
+
+
+def findings_of_case(connection: Connection, case: Case, case_id: int) -> tuple[Finding, ...]:
+    """Return the verdicts of a case, by night and metric."""
+    table, night = schema.findings, schema.nights
+    asked = select(table).where(table.c.case_id == case_id)
+    began = {name: (began_s, name) for name, began_s in connection.execute(select(night.c.id, night.c.began_s))}
+    rows = sorted(connection.execute(asked).all(), key=lambda row: (began[row.night_id], row.metric))
+    return tuple(_finding(row, case) for row in rows)
+
+
+def _finding(row: Row[Any], case: Case) -> Finding:
+    verdict = _verdicts().validate_json(row.verdict)
+    return Finding(row.night_id, case, verdict, row.baseline_sha256, row.artifact_sha256)
 
 
 @cache

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, Subquery, and_, func, select
@@ -24,11 +24,14 @@ _ROLES = ("new", "old", "reference")
 _Eras = Mapping[int, Sequence[tuple[float, str]]]
 
 
+_Values = dict[str, list[float]]  # by role
+
+
 @dataclass
 class _Figures:
-    """The runs of one case in one night, as they are added up."""
+    """The runs of one case in one night, as they are added up; `values` has a table for each metric."""
 
-    values: dict[str, list[float]] = field(default_factory=lambda: {role: [] for role in _ROLES})
+    values: tuple[_Values, ...]
     artifacts: dict[str, str] = field(default_factory=dict)  # by role: the first one
     runs: int = 0
     faults: int = 0
@@ -36,47 +39,47 @@ class _Figures:
 
 
 def nights(
-    connection: Connection, case_ids: Collection[int], metric: str, limit: int | None
-) -> dict[int, tuple[CaseNight, ...]]:
-    """Return the last nights of each case, oldest first."""
+    connection: Connection, case_ids: Collection[int], metrics: Sequence[str], limit: int | None
+) -> dict[tuple[int, str], tuple[CaseNight, ...]]:
+    """Return the last nights of each case for each metric, oldest first."""
     chosen = _chosen(case_ids, limit)
     order = (chosen.c.case_id, chosen.c.began_s, chosen.c.night_id)
-    rows = _stream(connection, select(chosen).order_by(*order))
-    figures = _figures(connection, _runs(case_ids, metric, None if limit is None else chosen))
-    verdicts, eras = _verdicts(connection, case_ids, metric), _eras(connection, case_ids)
-    found: dict[int, list[CaseNight]] = {number: [] for number in case_ids}
+    rows = connection.execute(select(chosen).order_by(*order)).all()
+    figures = _figures(connection, _runs(case_ids, metrics, None if limit is None else chosen), len(metrics))
+    verdicts, eras = _verdicts(connection, case_ids, metrics), _eras(connection, case_ids)
+    nothing = _Figures(tuple(_no_values() for _ in metrics))
+    found: dict[tuple[int, str], list[CaseNight]] = {(number, metric): [] for number in case_ids for metric in metrics}
     for number, night, suite, began, began_s in rows:
-        its, (decision, effect) = (
-            figures.get((number, night)) or _Figures(),
-            verdicts.get((number, night), (None, None)),
-        )
-        new, old, reference = (tuple(its.values[role]) for role in _ROLES)
-        era, old_sha256 = _era(eras[number], began_s), its.artifacts.get("old")
-        found[number].append(
-            CaseNight(
-                night=night, suite=suite, began=began, figures=Night(new, old, reference, era, old_sha256),
-                new_sha256=its.artifacts.get("new"), old_sha256=old_sha256, runs=its.runs, faults=its.faults,
-                invalid=its.invalid, decision=decision, effect=effect,
-            )
-        )  # fmt: skip
-    return {number: tuple(each) for number, each in found.items()}
+        its = figures.get((number, night), nothing)
+        new_sha256, old_sha256 = its.artifacts.get("new"), its.artifacts.get("old")
+        era = _era(eras[number], began_s)
+        for metric, values in zip(metrics, its.values, strict=True):
+            new, old, reference = map(tuple, values.values())
+            decision, effect = verdicts.get((number, night, metric), (None, None))
+            found[number, metric].append(
+                CaseNight(
+                    night, suite, began, Night(new, old, reference, era, old_sha256), new_sha256, old_sha256, its.runs,
+                    its.faults, its.invalid, decision, effect,
+                )
+            )  # fmt: skip
+    return {key: tuple(each) for key, each in found.items()}
 
 
-def points(connection: Connection, case_ids: Collection[int], metric: str) -> dict[int, tuple[Point, ...]]:
-    """Return every run of each case, oldest first."""
+def points(connection: Connection, case_id: int, metric: str) -> tuple[Point, ...]:
+    """Return every run of a case, oldest first."""
     run, night = schema.runs, schema.nights
     columns = (
-        run.c.case_id, night.c.began_s,
         run.c.id, run.c.night_id, run.c.role, run.c.ordinal, run.c.at, run.c.at_s, run.c[COLUMN[metric]],
         run.c.latency_low_ms, run.c.latency_high_ms, run.c.p90_ms, run.c.cv, run.c.samples, run.c.valid, run.c.simulated,
         run.c.hottest_c, run.c.artifact_sha256, run.c.manifest_sha256, run.c.fault,
     )  # fmt: skip
-    asked = select(*columns).select_from(run.join(night)).where(run.c.case_id.in_(case_ids))
-    eras = _eras(connection, case_ids)
-    found: dict[int, list[Point]] = {number: [] for number in case_ids}
-    for number, began_s, *row in _stream(connection, asked.order_by(run.c.at_s, run.c.ordinal)):
-        found[number].append(Point(*(*row, _era(eras[number], began_s))))
-    return {number: tuple(each) for number, each in found.items()}
+    eras = _eras(connection, [case_id])[case_id]
+    theirs = select(schema.night_cases.c.night_id).where(schema.night_cases.c.case_id == case_id)
+    began = connection.execute(select(night.c.id, night.c.began_s).where(night.c.id.in_(theirs)))
+    era = {name: _era(eras, began_s) for name, began_s in began}
+    rows = _stream(connection, select(*columns).where(run.c.case_id == case_id))
+    found = [Point(*(*row, era.get(row[1], ""))) for row in rows]
+    return tuple(sorted(found, key=attrgetter("at_s", "ordinal")))  # quicker than by the database: almost in order
 
 
 def _chosen(case_ids: Collection[int], limit: int | None) -> Subquery:
@@ -90,42 +93,48 @@ def _chosen(case_ids: Collection[int], limit: int | None) -> Subquery:
     return (told if limit is None else told.where(every.c.rank <= limit)).subquery()
 
 
-def _runs(case_ids: Collection[int], metric: str, chosen: Subquery | None) -> Select[Any]:
+def _runs(case_ids: Collection[int], metrics: Sequence[str], chosen: Subquery | None) -> Select[Any]:
     """Return the query of the runs' figures in the order of the index: of all nights, or of those chosen."""
     run = schema.runs
     order = (run.c.case_id, run.c.night_id, run.c.at_s, run.c.ordinal)
-    asked = select(
-        run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, run.c[COLUMN[metric]]
-    ).order_by(*order)  # fmt: skip
+    values = (run.c[COLUMN[metric]] for metric in metrics)
+    columns = (run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, *values)
+    asked = select(*columns).order_by(*order)
     if chosen is None:
         return asked.where(run.c.case_id.in_(case_ids))
     return asked.join(chosen, and_(chosen.c.case_id == run.c.case_id, chosen.c.night_id == run.c.night_id))
 
 
-def _figures(connection: Connection, asked: Select[Any]) -> dict[tuple[int, str], _Figures]:
+def _figures(connection: Connection, asked: Select[Any], metrics: int) -> dict[tuple[int, str], _Figures]:
     """Return what the runs of each case and night brought."""
     found: dict[tuple[int, str], _Figures] = {}
     for key, rows in groupby(_stream(connection, asked), key=itemgetter(0, 1)):
-        its = found[key] = _Figures()
-        for _, _, role, valid, fault, artifact, value in rows:
+        its = found[key] = _Figures(tuple(_no_values() for _ in range(metrics)))
+        for _, _, role, valid, fault, artifact, *told in rows:
             its.runs += 1
             its.faults += fault is not None
             its.invalid += valid is False
-            if artifact is not None:
-                its.artifacts.setdefault(role, artifact)
-            if valid and value is not None and role in its.values:
-                its.values[role].append(float(value))
+            if artifact is not None and role not in its.artifacts:
+                its.artifacts[role] = artifact
+            if valid and role in _ROLES:
+                for values, value in zip(its.values, told, strict=True):
+                    if value is not None:
+                        values[role].append(float(value))
     return found
 
 
+def _no_values() -> _Values:
+    return {"new": [], "old": [], "reference": []}
+
+
 def _verdicts(
-    connection: Connection, case_ids: Collection[int], metric: str
-) -> dict[tuple[int, str], tuple[str, float | None]]:
-    """Return the decision and the effect of each verdict on a metric."""
+    connection: Connection, case_ids: Collection[int], metrics: Sequence[str]
+) -> dict[tuple[int, str, str], tuple[str, float | None]]:
+    """Return the decision and the effect of each verdict on these metrics."""
     table = schema.findings
-    asked = select(table.c.case_id, table.c.night_id, table.c.decision, table.c.effect)
-    rows = _stream(connection, asked.where(table.c.case_id.in_(case_ids), table.c.metric == metric))
-    return {(number, night): (decision, effect) for number, night, decision, effect in rows}
+    asked = select(table.c.case_id, table.c.night_id, table.c.metric, table.c.decision, table.c.effect)
+    rows = _stream(connection, asked.where(table.c.case_id.in_(case_ids), table.c.metric.in_(metrics)))
+    return {(number, night, metric): (decision, effect) for number, night, metric, decision, effect in rows}
 
 
 def _eras(connection: Connection, case_ids: Collection[int]) -> _Eras:
