@@ -70,9 +70,15 @@ def bench(family: Family, p50: float, source: random.Random, **changes: Any) -> 
     """Return a bench of 64 samples around a median."""
     samples = tuple(sorted(round(p50 * (1 + 0.002 * source.gauss(0, 1)), 6) for _ in range(64)))
     made = _bench("virtual" in family.case.device)
+    warm = 55.0 + round(8 * source.random(), 1)
+    around = dataclasses.replace(
+        made.conditions,
+        during=(sample_bench.snapshot(100.0, temperature_c={"cpu-thermal": warm}),) * (not made.simulated),
+        after=None,
+    )
     told = dataclasses.replace(
         made, device=family.case.device, target=family.case.target, samples_ms=samples, starts_ms=None,
-        latency_ms=sample_bench.latency(samples), warmup_ms=(p50,) * 4,
+        latency_ms=sample_bench.latency(samples), warmup_ms=(p50,) * 4, conditions=around,
     )  # fmt: skip
     return dataclasses.replace(told, **changes)
 
@@ -150,11 +156,13 @@ def _runs(family: Family, night: str, began: datetime, number: int, last: int, s
         )  # fmt: skip
         if family.kind == "lost" and number in (last, last - 4):
             fault = Fault("device", f"{family.case.device}: nothing answers on port 22 of 192.168.1.24", 6, 3)
-            yield dataclasses.replace(made, artifact_sha256=None, manifest=None, fault=fault)
+            yield dataclasses.replace(
+                made, id=f"{made.id}/lost", role="new", artifact_sha256=None, manifest=None, fault=fault
+            )
             return
         if family.case.device == "attic" and number == last and ordinal == 3:
             yield dataclasses.replace(
-                made, id=f"{made.id}/timeout", fault=Fault("timeout", "attic: no end after 60 s", 6, 1)
+                made, id=f"{made.id}/hot", fault=Fault("conditions", "attic: throttled in the run", 6, 1)
             )
         p50 = level * shared * (1 + 0.9 * family.spread * source.gauss(0, 1))
         yield dataclasses.replace(made, bench=bench(family, p50, source))

@@ -138,7 +138,8 @@ def _behind(panel: Panel, y: Axis, ticks: Iterable[float]) -> Iterator[str]:
     """Yield what lies behind the points: grid, band, rules, intervals, lines."""
     grid = "".join(f"M0 {y.at(tick):.1f}H1000" for tick in ticks)
     yield f'<path class="grid" d="{grid}"/>'
-    for first, last in _stretches([band is not None for band in panel.bands]):
+    breaks = [place for place, kind in panel.rules if kind == "accepted"]
+    for first, last in _stretches([band is not None for band in panel.bands], breaks):
         ends = [
             (_across(panel, place), band) for place, band in enumerate(panel.bands) if first <= place < last and band
         ]
@@ -203,12 +204,12 @@ def _line(panel: Panel, y: Axis, values: Sequence[Value], colour: str) -> str:
     return f'<path class="{colour}" d="{"".join(parts)}"/>' if parts else ""
 
 
-def _stretches(there: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Yield where something begins and ends to be there."""
+def _stretches(there: Sequence[bool], breaks: Sequence[int] = ()) -> Iterator[tuple[int, int]]:
+    """Yield where something begins and ends to be there; at a break it ends and begins again."""
     since: int | None = None
     for place, told in enumerate((*there, False)):
-        if told and since is None:
-            since = place
-        elif not told and since is not None:
+        if since is not None and (not told or place in breaks):
             yield since, place
             since = None
+        if told and since is None:
+            since = place

@@ -16,6 +16,7 @@ from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, Night, Prior
 from edgeship.noise import Noise, centre, estimate, reference
 
 _LOOKED_BACK = 120  # nights that noise is learned from
+_CLEAR = 1.5  # standard deviations of a night
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def _changes(nights: Sequence[CaseNight], learned: dict[str, Noise]) -> tuple[Ch
     spread = math.sqrt(noise.between_sd**2 + noise.location_variance / runs)
     ends = [0, *creep.change_points(series, spread), len(told)]
     levels = [float(np.exp(np.median(series[first:last]))) for first, last in itertools.pairwise(ends)]
-    return tuple(
+    found = (
         Change(told[first][0], before, after)
         for first, before, after in zip(ends[1:-1], levels, levels[1:], strict=False)
     )
+    return tuple(
+        each for each in found if abs(math.log(each.after / each.before)) > _CLEAR * spread
+    )  # else one far night

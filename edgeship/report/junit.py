@@ -76,7 +76,7 @@ def _compared(suite: str, one: Comparison) -> ElementTree.Element:
     verdict = one.verdict
     text = "\n".join(_sentences(one))
     if verdict.alarm:
-        _said(test, "failure", "regression", f"{one.word} by {one.change}" if one.change else one.word, text)
+        _said(test, "failure", one.kind, f"{one.word} by {one.change}" if one.change else one.word, text)
     elif verdict.decision == "cannot-tell":
         _said(test, "skipped", "cannot-tell", verdict.reason, text)
     else:

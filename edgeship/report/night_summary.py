@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.gate import Verdict
@@ -15,6 +15,8 @@ from edgeship.report import figures
 
 Kind = Literal["missed", "doubtful", "passed"]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (LATENCY, MEMORY, SIZE, QUALITY)}
+_ORDER = (*METRICS, "golden")
+_BUDGET = " budget"
 _MINUS = "\N{MINUS SIGN}"
 # The worst first; each decision → what a mark is coloured by.
 COLOUR = {"slower": "bad", "cannot-tell": "doubt", "faster": "good", "same": ""}
@@ -26,13 +28,24 @@ CAUSES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict on one metric of one case, with the night's own figures: medians of the valid runs, None without any."""
+    """The verdict on one metric of one case, with the night's own figures: medians of the valid runs, None without any.
+
+    Beside metrics (`latency`, `memory`, `size`, `quality`) there are limits (`latency budget`, …) and `golden`: whether the
+    device's outputs were right.
+    """
 
     case: Case
     verdict: Verdict
     new: float | None
     old: float | None
     simulated: bool
+
+    @property
+    def kind(self) -> Literal["regression", "budget", "wrong-outputs"]:
+        """Return what an alarm of it would be called."""
+        if self.metric == "golden":
+            return "wrong-outputs"
+        return "budget" if self.metric.endswith(_BUDGET) else "regression"
 
     @property
     def metric(self) -> str:
@@ -50,20 +63,32 @@ class Comparison:
         return COLOUR[self.verdict.decision]
 
     @property
+    def tolerance(self) -> float | None:
+        """Return the change that would still be the same; None for a limit."""
+        return METRICS[self.metric].tolerance if self.metric in METRICS else None
+
+    @property
     def change(self) -> str:
-        """Return the change against the baseline, or nothing where it is not known."""
-        return "" if self.verdict.effect is None else change(self.metric, self.verdict.effect)
+        """Return the change against the baseline, or against the limit; nothing where it is not known."""
+        known = self.metric.removesuffix(_BUDGET)
+        return "" if self.verdict.effect is None or known not in METRICS else change(known, self.verdict.effect)
 
     @property
     def interval(self) -> str:
         """Return the interval of the change, or nothing."""
-        return "" if self.verdict.ci95 is None else change_interval(self.metric, self.verdict.ci95)
+        known = self.verdict.ci95 is not None and self.metric in METRICS
+        return change_interval(self.metric, self.verdict.ci95) if known and self.verdict.ci95 else ""
 
     @property
     def figure(self) -> str:
-        """Return tonight's figure beside the baseline's."""
-        now = "" if self.new is None else value(self.metric, self.new)
-        return now if self.old is None or not now else f"{value(self.metric, self.old)} → {now}"
+        """Return the baseline's figure, where it ran tonight, and tonight's."""
+        if self.new is None:
+            return ""
+        metric, now = self.metric.removesuffix(_BUDGET), value(self.metric.removesuffix(_BUDGET), self.new)
+        if self.old is None or self.kind != "regression":
+            return now
+        before, unit = value(metric, self.old), now.rpartition(" ")[2] if " " in now else ""
+        return f"{before.removesuffix(f' {unit}') if unit else before} → {now}"
 
 
 @dataclass(frozen=True)
@@ -98,13 +123,16 @@ def summarize(night: NightRecord) -> Summary:
     by_case: dict[Case, list[Run]] = {case: [] for case in night.cases}
     for run in night.runs:
         by_case.setdefault(run.case, []).append(run)
-    places = {name: place for place, name in enumerate(METRICS)}
+    places = {name: place for place, name in enumerate(_ORDER)}
     comparisons = sorted(
         _comparisons(night, by_case),
-        key=lambda one: (list(COLOUR).index(one.verdict.decision), places[one.metric], -abs(one.verdict.effect or 0)),
+        key=lambda one: (
+            list(COLOUR).index(one.verdict.decision),
+            places.get(one.metric.removesuffix(_BUDGET), len(places)),
+            -abs(one.verdict.effect or 0),
+        ),
     )
-    judged = {one.case for one in comparisons}
-    lost = [_lost(night, case, runs) for case, runs in by_case.items() if case not in judged and not measured(runs)]
+    lost = [one for case, runs in by_case.items() if (one := _lost(night, case, runs, by_case)) is not None]
     gone = {one.case for one in lost}
     overcome = [(run.case, run.fault) for run in night.runs if run.fault is not None and run.case not in gone]
     kind, title = _verdict(comparisons, lost, night)
@@ -119,6 +147,10 @@ def measured(runs: Iterable[Run]) -> bool:
 
 def decision_word(metric: str, decision: str) -> str:
     """Return a decision in the metric's own word: a size is larger, a quality worse."""
+    if metric == "golden":
+        return "right outputs" if decision == "same" else "wrong outputs"
+    if metric.endswith(_BUDGET):
+        return "in budget" if decision == "same" else "over budget"
     known = METRICS[metric]
     return {"slower": known.worse, "faster": known.better, "cannot-tell": "cannot tell"}.get(decision, decision)
 
@@ -130,6 +162,8 @@ def change(metric: str, effect: float) -> str:
     if not known.relative:
         return f"{shown:+.4f}".replace("-", _MINUS)
     percentage = 100 * shown
+    if abs(percentage) < 0.005:
+        return "0 %"
     return f"{percentage:+.{1 if abs(percentage) >= 1 else 2}f} %".replace("-", _MINUS)
 
 
@@ -167,12 +201,11 @@ def figure(run: Run, metric: str) -> float | None:
 
 def _comparisons(night: NightRecord, by_case: dict[Case, list[Run]]) -> Iterator[Comparison]:
     for finding in night.findings:
-        runs = by_case.get(finding.case, [])
-        if finding.verdict.metric in METRICS:
-            yield Comparison(
-                finding.case, finding.verdict, _median(runs, "new", finding.verdict.metric),
-                _median(runs, "old", finding.verdict.metric), any(run.bench and run.bench.simulated for run in runs),
-            )  # fmt: skip
+        runs, metric = by_case.get(finding.case, []), finding.verdict.metric.removesuffix(_BUDGET)
+        new, old = (_median(runs, role, metric) if metric in METRICS else None for role in ("new", "old"))
+        yield Comparison(
+            finding.case, finding.verdict, new, old, any(run.bench and run.bench.simulated for run in runs)
+        )
 
 
 def _median(runs: Iterable[Run], role: Role, metric: str) -> float | None:
@@ -181,26 +214,37 @@ def _median(runs: Iterable[Run], role: Role, metric: str) -> float | None:
     return statistics.median(told) if told else None
 
 
-def _lost(night: NightRecord, case: Case, runs: list[Run]) -> Lost:
-    fault = next((run.fault for run in reversed(runs) if run.fault is not None), None)
+def _lost(night: NightRecord, case: Case, runs: list[Run], every: dict[Case, list[Run]]) -> Lost | None:
+    """Return why a case came to no good end; None if it did. What was judged before a fault ended it still counts."""
+    own = [run for run in runs if run.role != "reference"]
+    faults = [run.fault for run in own if run.fault is not None]
+    fault = next((each for each in reversed(faults) if each.cause != "conditions"), None)
+    if fault is None and measured(runs):
+        return None
+    fault = fault or next((run.fault for run in reversed(runs) if run.fault is not None), None)
     if fault is not None:
         tries = f", tried {fault.tries} times" if fault.tries > 1 else ""
         return Lost(case, fault, f"{fault.message} ({CAUSES[fault.cause]}{tries})")
-    reasons = [reason for run in runs if run.bench is not None and not run.bench.valid for reason in run.bench.reasons]
+    reasons = dict.fromkeys(reason for run in own if run.bench is not None for reason in run.bench.reasons)
     if reasons:
-        return Lost(
-            case,
-            Fault("conditions", "; ".join(dict.fromkeys(reasons)), 6),
-            f"not valid: {'; '.join(dict.fromkeys(reasons))}",
-        )
+        return Lost(case, Fault("conditions", "; ".join(reasons), 6), f"not valid: {'; '.join(reasons)}")
+    pool = night.options.get("pools", {}).get(case.name, ())
+    if any(measured(every.get(replace(case, device=device), ())) for device in pool):
+        return None  # any device of a kind was asked for, and another one measured it
     kept_out = [event.reason for event in night.health if event.device == case.device and event.event == "quarantined"]
     return Lost(case, None, f"quarantined: {kept_out[-1]}" if kept_out else "nothing was run")
 
 
 def _verdict(comparisons: list[Comparison], lost: list[Lost], night: NightRecord) -> tuple[Kind, str]:
-    alarms = [one for one in comparisons if one.verdict.alarm]
+    alarms = Counter(one.kind for one in comparisons if one.verdict.alarm)
     if alarms:
-        return "missed", f"{len(alarms)} regression{'s' * (len(alarms) != 1)}"
+        words = {"regression": "regression", "budget": "budget missed", "wrong-outputs": "model with wrong outputs"}
+        plural = {"regression": "regressions", "budget": "budgets missed", "wrong-outputs": "models with wrong outputs"}
+        told = [
+            f"{count} {words[kind] if count == 1 else plural[kind]}"
+            for kind, count in sorted(alarms.items(), reverse=True)
+        ]
+        return "missed", ", ".join(told)
     if lost:
         return "doubtful", f"{len(lost)} case{'s' * (len(lost) != 1)} not measured"
     if night.ended is None:

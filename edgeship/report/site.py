@@ -26,13 +26,15 @@ from edgeship.nightly_record import Case, NightRecord
 from edgeship.report import case_charts, figures, site_page
 from edgeship.report.night_summary import COLOUR, METRICS, Comparison, Summary, decision_word, summarize, value
 from edgeship.report.page import environment
-from edgeship.report.site_page import Story, middle, moment
+from edgeship.report.site_charts import CHARTED
+from edgeship.report.story import Story, middle, moment
 from edgeship.store import no_space_named
 
 INDEX, MANIFESTS = "index.html", "manifests"
 _SPARKS, _NIGHTS = 30, 30
 _OURS = b'<meta name="generator" content="edgeship '
 _MOST_SLUG = 60
+_AT_ONCE = 100  # manifests: each may be large
 
 
 def check(folder: Path) -> None:
@@ -81,7 +83,11 @@ def write(history: History, folder: Path, *, night: NightRecord) -> Path:
 
 def _pages(history: History, benches: Mapping[Case, BenchRecord]) -> Iterator[tuple[str, list[Story]]]:
     """Yield the name of each page with the cases on it: one model on one device."""
-    nights = {metric: {one.case: one.nights for one in history.histories(metric=metric)} for metric in METRICS}
+    limits = {metric: None if metric == "latency" else CHARTED for metric in METRICS}
+    nights = {
+        metric: {one.case: one.nights for one in history.histories(metric=metric, limit=limit)}
+        for metric, limit in limits.items()
+    }
     order = sorted(nights["latency"], key=lambda case: (case.model, case.device, case.target, case.recipe))
     taken: set[str] = set()
     for (model, device), cases in groupby(order, key=lambda case: (case.model, case.device)):
@@ -113,15 +119,21 @@ def _page_name(model: str, device: str, taken: set[str]) -> str:
 def _write_manifests(history: History, folder: Path, stories: Sequence[Story]) -> dict[str, str]:
     """Write the pages of manifests that are not there; return artifact → address. One artifact has one manifest: its first."""
     found: dict[str, str] = {}
+    missing: dict[str, tuple[str, Case]] = {}
     for story in stories:
         for point in story.points:
-            if not point.artifact_sha256 or not point.manifest_sha256 or point.artifact_sha256 in found:
-                continue
-            address = f"{MANIFESTS}/{point.manifest_sha256[:24]}.html"
-            found[point.artifact_sha256] = address
-            if not (folder / address).exists():
-                (folder / MANIFESTS).mkdir(exist_ok=True)
-                _write(folder / address, _manifest(story.case, history.manifest(point.manifest_sha256)))
+            artifact, sha = point.artifact_sha256, point.manifest_sha256
+            if artifact and sha and artifact not in found:
+                found[artifact] = f"{MANIFESTS}/{sha[:24]}.html"
+                if not (folder / found[artifact]).exists():
+                    missing[sha] = (found[artifact], story.case)
+    if missing:
+        (folder / MANIFESTS).mkdir(exist_ok=True)
+    names = list(missing)
+    for start in range(0, len(names), _AT_ONCE):
+        for sha, manifest in history.manifests(names[start : start + _AT_ONCE]).items():
+            address, case = missing[sha]
+            _write(folder / address, _manifest(case, manifest))
     return found
 
 
@@ -209,10 +221,9 @@ def _index(
 
 
 def _compared(one: Comparison, pages: Mapping[Case, str]) -> dict[str, Any]:
-    verdict, metric = one.verdict, METRICS[one.metric]
-    drawn = ""
-    if verdict.effect is not None and verdict.ci95 is not None:
-        drawn = case_charts.interval(verdict.effect, verdict.ci95, metric.tolerance, one.colour)
+    verdict, drawn = one.verdict, ""
+    if verdict.effect is not None and verdict.ci95 is not None and one.tolerance is not None:
+        drawn = case_charts.interval(verdict.effect, verdict.ci95, one.tolerance, one.colour)
     return {
         **_names(one.case), "href": pages.get(one.case), "colour": one.colour, "word": one.word, "metric": one.metric,
         "simulated": one.simulated, "change": one.change, "drawn": Markup(drawn), "figure": one.figure,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from markupsafe import Markup
@@ -15,32 +12,14 @@ from edgeship import __version__
 from edgeship.gate import Verdict
 from edgeship.history.figures import CaseNight, Point
 from edgeship.measurement import BenchRecord
-from edgeship.nightly_record import Case, NightRecord
-from edgeship.report import case_charts, conditions, expectation
-from edgeship.report.case_charts import Line, Mark, Panel
+from edgeship.nightly_record import NightRecord
+from edgeship.report import conditions, expectation, site_charts
 from edgeship.report.night_summary import COLOUR, Summary, change, change_interval, decision_word, value
 from edgeship.report.page import environment
+from edgeship.report.story import Story, middle, moment
 
-CHARTED, RECENT, _OVERVIEW = 120, 40, 240  # nights in the chart · in the open table · points of the chart of all nights
-_OTHERS = {"memory": "Peak memory, MiB", "size": "Size, KiB", "quality": "Quality"}
-_KIB = 1024.0
-
-
-@dataclass(frozen=True)
-class Story:
-    """All that was read of one case; `others` are its nights by the metrics beside latency, `verdicts` by night."""
-
-    case: Case
-    nights: tuple[CaseNight, ...]
-    others: Mapping[str, tuple[CaseNight, ...]]
-    points: tuple[Point, ...]
-    verdicts: Mapping[str, Verdict]
-    bench: BenchRecord | None = None
-
-    @property
-    def simulated(self) -> bool:
-        """Say whether its figures are of a simulator."""
-        return any(point.simulated for point in self.points[-20:])
+RECENT = 40  # nights in the open table
+_LABELS = {"memory": "Peak memory", "size": "Size", "quality": "Quality"}
 
 
 def render(
@@ -54,6 +33,8 @@ def render(
         style: the style sheet, which the page carries itself.
     """
     case = stories[0].case
+    alarmed = {one.case for one in summary.comparisons if one.verdict.alarm}
+    stories = sorted(stories, key=lambda story: story.case not in alarmed)
     mine = {story.case for story in stories}
     judged = [one for one in summary.comparisons if one.case in mine]
     lost = [one for one in summary.lost if one.case in mine]
@@ -69,17 +50,6 @@ def render(
         verdict={"kind": kind, "sentence": told},
         cases=[_section(story, f"case-{place}", night, lost, manifests) for place, story in enumerate(stories, start=1)],
     )  # fmt: skip
-
-
-def middle(figures: Sequence[float]) -> float | None:
-    """Return the median, or None of nothing."""
-    return statistics.median(figures) if figures else None
-
-
-def moment(at: str) -> datetime:
-    """Return an ISO 8601 time in UTC."""
-    found = datetime.fromisoformat(at)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _section(
@@ -101,11 +71,12 @@ def _section(
         }
         for each in reversed(course.changes)
     ]  # fmt: skip
+    drawn, still = site_charts.panels(story, rows, by_night)
     return {
         "anchor": anchor, "recipe": story.case.recipe, "target": story.case.target, "simulated": story.simulated,
         "sentence": _sentence(story), "troubles": [one.words for one in lost if one.case == story.case],
         "figures": list(_figures(story, by_night)),
-        "charts": list(_charts(story, course, rows, by_night)), "panels": list(_panels(story, rows, by_night)),
+        "charts": list(site_charts.charts(story, course, rows)), "panels": drawn, "still": still,
         "changes": changes, "recent": rows[: -RECENT - 1 : -1], "older": rows[-RECENT - 1 :: -1] if len(rows) > RECENT else [],
         "conditions": _conditions(story.bench),
     }  # fmt: skip
@@ -179,120 +150,10 @@ def _figures(story: Story, by_night: Mapping[str, Sequence[Point]]) -> Iterator[
         )
         if found is not None:
             moved = change(metric, found[0].effect) if found[0].effect else ""
-            yield {"label": _OTHERS[metric].partition(",")[0], "value": value(metric, found[1]), "under": moved}
+            yield {"label": _LABELS[metric], "value": value(metric, found[1]), "under": moved}
     hottest = [point.hottest_c for point in by_night[newest.night] if point.hottest_c is not None]
     if hottest:
         yield {"label": "Hottest sensor", "value": f"{max(hottest):.0f} °C", "under": ""}
-
-
-def _charts(
-    story: Story, course: expectation.Course, rows: Sequence[Mapping[str, Any]], by_night: Mapping[str, Sequence[Point]]
-) -> Iterator[dict[str, Any]]:
-    nights = story.nights[-CHARTED:]
-    skipped = len(story.nights) - len(nights)
-    shown = rows[skipped:]
-    marks = [_mark(middle(night.figures.new), row) for night, row in zip(nights, shown, strict=True)]
-    rules = [(each.place - skipped, "change") for each in course.changes if each.place > skipped]
-    eras = [night.figures.era for night in nights]
-    rules += [(place, "accepted") for place in range(1, len(eras)) if eras[place] != eras[place - 1]]
-    labels = _labels(shown)
-    latency = Panel(
-        "p50 of each night in milliseconds", marks, [night.figures.new for night in nights], course.bands[skipped:], (),
-        [Line([middle(night.figures.old) for night in nights], "old")], rules=rules, labels=labels,
-    )  # fmt: skip
-    key = [("new", "median of a night"), ("band", "95 % of unchanged nights")]
-    key += [("old", "the baseline beside it")] if any(night.figures.old for night in nights) else []
-    key += [
-        (kind, words)
-        for kind, words in (("change", "level changed"), ("accepted", "level accepted"))
-        if any(rule == kind for _, rule in rules)
-    ]
-    key += [("none", "no figure")] if any(mark.value is None for mark in marks) else []
-    title = "Latency, ms" + (f", the last {CHARTED} nights" if skipped else "")
-    yield {"title": title, "key": key, "drawn": Markup(case_charts.draw(latency))}
-    if skipped:
-        yield {
-            "title": f"Latency, ms, all {len(rows)} nights",
-            "key": [],
-            "drawn": Markup(case_charts.draw(_overview(story, rows))),
-        }
-    verdicts = [story.verdicts.get(night.night) for night in nights]
-    told = [verdict if verdict and verdict.effect is not None and verdict.ci95 else None for verdict in verdicts]
-    if any(told):
-        effects = [
-            Mark(
-                100 * one.effect if one and one.effect is not None else None, row["anchor"], row["words"], row["colour"]
-            )
-            for one, row in zip(told, shown, strict=True)
-        ]
-        bars = [(100 * one.ci95[0], 100 * one.ci95[1]) if one and one.ci95 else None for one in told]
-        panel = Panel(
-            "Change against the baseline in percent",
-            effects,
-            bars=bars,
-            zero=0.0,
-            rules=rules,
-            labels=labels,
-            least=2.0,
-            height="low",
-        )
-        yield {
-            "title": "Change against the baseline, %, with its 95 % interval",
-            "key": [],
-            "drawn": Markup(case_charts.draw(panel)),
-        }
-
-
-def _overview(story: Story, rows: Sequence[Mapping[str, Any]]) -> Panel:
-    """Return the chart of all nights: where there are very many, a point stands for several."""
-    each = -(-len(rows) // _OVERVIEW)
-    starts = range(0, len(rows), each)
-    marks = [
-        _mark(
-            middle([figure for night in story.nights[start : start + each] for figure in night.figures.new]),
-            rows[start],
-        )
-        for start in starts
-    ]
-    return Panel(
-        "p50 of all nights in milliseconds", marks, labels=_labels([rows[start] for start in starts]), height="low"
-    )
-
-
-def _panels(
-    story: Story, rows: Sequence[Mapping[str, Any]], by_night: Mapping[str, Sequence[Point]]
-) -> Iterator[dict[str, Any]]:
-    """Yield the small charts: what the device did, and the other metrics."""
-    nights, shown = story.nights[-CHARTED:], rows[-CHARTED:]
-    labels = _labels(shown, 3)
-    reference = [middle(night.figures.reference) for night in nights]
-    warmth = [
-        max((p.hottest_c for p in by_night[night.night] if p.hottest_c is not None), default=None) for night in nights
-    ]
-    drawn = [("Reference workload on this device, ms", reference), ("Hottest sensor, °C", warmth)]
-    for metric, title in _OTHERS.items():
-        others = {night.night: middle(night.figures.new) for night in story.others.get(metric, ())}
-        scale = _KIB if metric == "size" else 1.0
-        drawn.append((title, [None if (told := others.get(night.night)) is None else told / scale for night in nights]))
-    for title, values in drawn:
-        if any(told is not None for told in values):
-            marks = [_mark(told, row, plain=True) for told, row in zip(values, shown, strict=True)]
-            panel = Panel(title, marks, labels=labels, height="low", least=1.0 if "°C" in title else 0.0)
-            yield {"title": title, "drawn": Markup(case_charts.draw(panel))}
-
-
-def _mark(told: float | None, row: Mapping[str, Any], *, plain: bool = False) -> Mark:
-    colour = row["colour"] if row["colour"] != "doubt" and not plain else ""
-    return Mark(told, row["anchor"], row["words"], colour)
-
-
-def _labels(rows: Sequence[Mapping[str, Any]], about: int = 7) -> list[tuple[int, str]]:
-    """Return some nights' days, evenly apart; with the year where the nights span more than one."""
-    days = [row["day"] for row in rows]
-    pattern = "%b %Y" if (days[-1] - days[0]).days > 300 else "%d %b"
-    step = max(len(rows) // about, 1)
-    places = range(step // 2, len(rows), step)
-    return [(place, f"{days[place]:{pattern}}") for place in places]
 
 
 def _conditions(bench: BenchRecord | None) -> dict[str, Any] | None:
