@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import platform
 import time
 from pathlib import Path
 
-from edgeship import attempt, nightly_faults, nightly_health, target
+from edgeship import attempt, devices, nightly_faults, nightly_health, target
 from edgeship.device import Device
 from edgeship.errors import DeviceFault, EdgeshipError
 from edgeship.nightly_artifacts import Measurable
@@ -30,9 +31,16 @@ class Bench:
         self.tonight, self.queue, self.device = tonight, queue, device
         self._key: str | None = None
         self._out: EdgeshipError | None = None
+        self._kept: contextlib.ExitStack | None = None
 
     def work(self) -> None:
         """Take tasks until there are none for this device."""
+        try:
+            self._work()
+        finally:
+            self._let_go()
+
+    def _work(self) -> None:
         if nightly_health.quarantined(self.tonight, self.device) is not None:
             self._heal()
         while (job := self.queue.take(self.device, until=self.tonight.until)) is not None:
@@ -68,7 +76,20 @@ class Bench:
             on_lost=lambda: self.tonight.endings.end(lost),
         ) as lease:  # fmt: skip
             job.busy_since = None
+            self._keep_on()
             return self._case(job).measure(lease)
+
+    def _keep_on(self) -> None:
+        """Have a virtual board started once for all that is measured on it."""
+        if self._kept is None:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(devices.kept(self.device, self.tonight.listener.on_progress))
+                self._kept = stack.pop_all()
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _case(self, job: Job) -> CaseNight:
         made = self.tonight.artifacts.build(job.artifact)
@@ -88,6 +109,8 @@ class Bench:
                 return
         elif self._out is None:
             job.tries += 1
+            if nightly_faults.infrastructure(error):
+                self._let_go()
             if nightly_faults.infrastructure(error) and nightly_health.failed(self.tonight, self.device, error):
                 self._heal()
             if nightly_faults.again(error) and job.tries <= suite.retries and self._out is None:

@@ -193,6 +193,7 @@ class CaseNight:
             bench = nightly_run.measure(
                 device, given, self.tonight.endings, limit_s=limit_s, on_progress=self.tonight.listener.on_progress
             )
+            bench = nightly_run.tolerated(bench) if suite.bench.shared_machine else bench
             tries = suite.retries - left + 1
             broken = None if bench.valid or left else Fault("conditions", "; ".join(bench.reasons), 6, tries)
             self._keep(role, one, bench, broken, began)

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeship.errors import BadInput
 from edgeship.history import History
 from edgeship.nightly_record import NightRecord
-from edgeship.report import junit, markdown
+from edgeship.report import junit, markdown, site
 from edgeship.store import no_space_named, write_whole
 
 
@@ -31,8 +31,8 @@ def check(files: Files) -> None:
     for option, path in (("--junit", files.junit), ("--markdown", files.markdown)):
         if path is not None and (path.is_dir() or not _writable(path.absolute().parent)):
             raise BadInput(f"{path}: cannot be written", hint=f"{option} names a file in a folder of yours")
-    if files.html is not None and (files.html.is_file() or not _writable(files.html.absolute())):
-        raise BadInput(f"{files.html}: cannot be written", hint="--html names a folder of yours")
+    if files.html is not None:
+        site.check(files.html)
 
 
 def write(files: Files, kept: History, night: NightRecord) -> None:
@@ -46,6 +46,8 @@ def write(files: Files, kept: History, night: NightRecord) -> None:
         _write(files.junit, junit.render(night))
     if files.markdown is not None:
         _write(files.markdown, markdown.render(night).encode(errors="backslashreplace"))
+    if files.html is not None:
+        site.write(kept, files.html, night=night)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,6 +19,7 @@ COOL_C = 60.0  # well below where boards lower their clocks
 SETTLED_C = 0.5  # a board that cools by less in a minute has come to its rest
 LOOK_EVERY_S = 20.0
 _TEMPERATURES = "cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null; true"
+_OTHERS = ("the load was", "the times were not steady")  # as `trust` begins these reasons
 _WARM = ("temperature", "thrott", "hot", "thermal", "°C", "clock capped", "under-voltage")
 
 
@@ -87,6 +88,13 @@ def measure(
             ) from fault
         finally:
             timer.cancel()
+
+
+def tolerated(bench: BenchRecord) -> BenchRecord:
+    """Return a run on a machine that is shared: what others did to it is a doubt, and no reason against the run."""
+    left = tuple(reason for reason in bench.reasons if not reason.startswith(_OTHERS))
+    moved = tuple(f"{reason}; the suite lets it count" for reason in bench.reasons if reason not in left)
+    return replace(bench, valid=not left, reasons=left, doubts=(*bench.doubts, *moved)) if moved else bench
 
 
 def warm(bench: BenchRecord) -> bool:

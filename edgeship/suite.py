@@ -17,7 +17,6 @@ from edgeship.toml_file import Record
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def seconds(text: str) -> float:
@@ -104,6 +103,11 @@ class Measuring(Record):
     threads: PositiveInt | None = None
     batch: PositiveInt = 1
     governor: str | None = None
+    shared_machine: bool = Field(
+        False,
+        description="others work on these devices too: that they loaded the cores, or that the times never became steady, "
+        "is a doubt and no reason against a run; the gate learns what it does to the times",
+    )
 
 
 class ModelOptions(Record):
@@ -147,7 +151,7 @@ class Suite(Record):
         lease: how long a device stays taken after the process that held it has died.
     """
 
-    name: str = Field("suite", pattern=_NAME.pattern)
+    name: str = Field("suite", pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")
     models: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = ("*",)
     recipes: tuple[str, ...] = ()

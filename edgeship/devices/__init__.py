@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from edgeship.device import Device
@@ -38,3 +39,12 @@ TRANSPORTS: dict[str, TransportModule] = {
 def connect(device: Device, on_progress: OnProgress = silent) -> Connection:
     """Return an open connection to a device, over the transport that its entry names."""
     return TRANSPORTS[device.transport].connect(device, on_progress)
+
+
+def kept(device: Device, on_progress: OnProgress = silent) -> AbstractContextManager[None]:
+    """Return the block in which a device stays as it is between connections: a virtual board is started only once.
+
+    Raises:
+        As `connect`.
+    """
+    return virtual.kept(device, on_progress) if device.transport == "virtual" else nullcontext()

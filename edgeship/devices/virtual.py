@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeship.device import Device
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from edgeship.lab import Machine
 
 _ADB_TIMEOUT_S = 30.0
+_KEPT: dict[str, Machine] = {}  # by target, the boards that this process keeps for several connections
 
 
 class Virtual:
@@ -42,12 +44,33 @@ def connect(device: Device, on_progress: OnProgress = silent) -> Virtual:
     from edgeship import lab
 
     with contextlib.ExitStack() as owned:
-        machine = next((one for one in _left_running(device) if one.state == "running"), None)
+        running = next((one for one in _left_running(device) if one.state == "running"), None)
+        machine = running or _KEPT.get(device.target)
         if machine is None:
             machine = owned.enter_context(lab.hold(device.target, on_progress=on_progress)).machine
         inner = _reach(device, machine, owned)
         owned.callback(inner.close)
         return Virtual(device.name, machine, inner, owned.pop_all())
+
+
+@contextlib.contextmanager
+def kept(device: Device, on_progress: OnProgress = silent) -> Iterator[None]:
+    """Keep one board of the device's target for all connections until the block ends, unless one was left running.
+
+    Raises:
+        As `connect`.
+    """
+    from edgeship import lab
+
+    if device.target in _KEPT or any(one.state == "running" for one in _left_running(device)):
+        yield
+        return
+    with lab.hold(device.target, on_progress=on_progress) as held:
+        _KEPT[device.target] = held.machine
+        try:
+            yield
+        finally:
+            del _KEPT[device.target]
 
 
 def _left_running(device: Device) -> list[Machine]:
