@@ -36,7 +36,8 @@ def one_case(kept: History, name: str) -> Case:
     if len(found) == 1:
         return found[0]
     if not found:
-        guess = near_miss(name, [case.name for case in known])
+        words = {word for case in known for word in (case.name, case.model, case.device)}
+        guess = near_miss(name, sorted(words))
         question = f"; did you mean '{guess}'?" if guess else ""
         raise BadInput(f"{kept.where}: no case '{name}'{question}", hint="edgeship history lists all")
     names = ", ".join(case.name for case in found[:4])
