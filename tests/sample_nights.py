@@ -56,6 +56,12 @@ FAMILIES = (
 )
 
 
+@cache
+def last(count: int = 8) -> NightRecord:
+    """Return the last of some nights."""
+    return list(nights(count))[-1]
+
+
 def sha(word: str) -> str:
     """Return something that looks like a digest."""
     return f"{random.Random(word).getrandbits(256):064x}"

@@ -13,6 +13,7 @@ MARKER = "<!-- edgeship nightly -->"  # by which a job finds the comment that it
 MOST_BYTES = 60_000  # GitHub refuses a comment of more than 65536 characters
 _SIGNS = {"missed": "❌", "doubtful": "⚠️", "passed": "✅"}
 _MARKS = {"slower": "❌", "cannot-tell": "❔", "faster": "🟢", "same": "✅"}
+_LOUD = ("slower", "faster")
 _MOST_OPEN = 20
 _SPECIAL = re.compile(r"[\\`*_\[\]~$]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
@@ -34,16 +35,14 @@ def _parts(night: NightRecord, summary: Summary, most: int) -> Iterator[str]:
     yield MARKER
     yield f"## {_SIGNS[summary.kind]} {_plain(night.suite)}: {_plain(summary.title)}"
     yield f"\n{_plain(summary.sentence)}"
-    told = [one for one in summary.comparisons if one.verdict.decision in ("slower", "faster")]
-    quiet = [one for one in summary.comparisons if one not in told]
+    told, quiet = (
+        [one for one in summary.comparisons if (one.verdict.decision in _LOUD) is loud] for loud in (True, False)
+    )
     if told:
         yield ""
         yield from _table(told[: min(most, _MOST_OPEN)], reasons=True)
-        yield from _folded(
-            f"{len(told) - _MOST_OPEN} more changes",
-            _table(told[_MOST_OPEN:most], reasons=True),
-            len(told) > _MOST_OPEN,
-        )
+        further = told[_MOST_OPEN:most]
+        yield from _folded(f"{len(further)} more changes", _table(further, reasons=True), bool(further))
     if summary.lost:
         yield f"\n**Not measured** ({len(summary.lost)})\n"
         for lost in summary.lost[:most]:
