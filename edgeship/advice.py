@@ -14,7 +14,7 @@ from typing import Literal
 from edgeship import complexity as counting
 from edgeship import resources, toml_file
 from edgeship.artifact import Advice, Complexity
-from edgeship.flatbuffer import Graph, Operator, Tensor
+from edgeship.flatbuffer import Graph, Operator, Tensor, values
 from edgeship.quantized import LITTLE, Coverage, coverage
 from edgeship.recipe import Recipe, Scheme
 from edgeship.target import Runtime, Target
@@ -35,6 +35,8 @@ _LEFT: Mapping[Scheme, tuple[float, float]] = {
     "float32": (1, 1), "float16": (0.5, 1), "int8-weights": (0.25, 1), "dynamic-int8": (0.25, 1),
     "int8": (0.25, 0.25), "int8-float-io": (0.25, 0.25), "int16x8": (0.25, 0.5), "int4-weights": (0.125, 1),
 }  # fmt: skip
+_MASKING = frozenset({"ADD", "MUL", "SELECT", "SELECT_V2", "SUB"})
+_HIDDEN = -1e4  # what attention adds to the scores of tokens that do not count, or less
 _UNARY = frozenset({
     "ABS", "CEIL", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "NEG", "RELU", "RELU6", "RELU_N1_TO_1",
     "ROUND", "SQUARE", "SQRT", "TANH",
@@ -305,6 +307,22 @@ def _counted(untouched: Mapping[str, int]) -> str:
     return f"{text} and more" if len(names) > 6 else text
 
 
+def _masked_attention(case: _Case) -> _Words | None:
+    """A mask's huge negative number: no scale holds that and the scores beside it."""
+    main = case.graph.main
+    if case.scheme not in _STATIC or not any(operator.name == "SOFTMAX" for operator in main.operators):
+        return None
+    for operator in main.operators:
+        for tensor in (main.tensors[index] for index in operator.inputs if index >= 0):
+            if operator.name not in _MASKING or tensor.dtype != "float32" or not tensor.constant:
+                continue
+            found = values(tensor)
+            if found is not None and found.size and found.min() <= _HIDDEN:
+                words = {"operator": operator.name, "value": f"{found.min():.2g}", "scheme": case.scheme}
+                return {**words, "softer": "dynamic-int8"}
+    return None
+
+
 def _sparsity_missed(case: _Case) -> _Words | None:
     prune = case.recipe.prune
     if prune is None or case.complexity.sparsity >= prune.sparsity * _DOMINANT:
@@ -332,6 +350,7 @@ _BEFORE: Mapping[str, _Predicate] = {
     "int16x8_without_kernels": _int16x8_without_kernels,
     "old_runtime_cannot_run": _old_runtime_cannot_run,
     "too_little_memory": _too_little_memory_ahead,
+    "masked_attention": _masked_attention,
     "pruning_with_integers": _pruning_with_integers,
     "pruning_without_sparse_kernels": _pruning_without_sparse_kernels,
     "pruning_might_help": _pruning_might_help,

@@ -64,6 +64,27 @@ def test_said_before_the_work(graph: Graph, recipe_name: str, target_name: str, 
     assert says in ahead(graph, recipe_name, target_name)
 
 
+def attention(mask: float) -> TinyModel:
+    """Return scores to which a mask is added before a softmax."""
+    model = TinyModel()
+    scores, hides = model.input("scores", (1, 4)), model.input("hides", (1, 4))
+    far = model.operator(
+        "MUL", [hides, model.constant("far", np.array([mask], np.float32))], model.tensor("mask", (1, 4))
+    )
+    masked = model.operator("ADD", [scores, far], model.tensor("masked", (1, 4)))
+    model.outputs.append(model.operator("SOFTMAX", [masked], model.tensor("shares", (1, 4)), beta=1.0))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("mask", "recipe_name", "said"),
+    [(-3.4e38, "int8", True), (-1e9, "int16x8", True), (-3.4e38, "dynamic-int8", False), (-8.0, "int8", False)],
+)
+def test_a_mask_that_no_scale_holds_is_told(mask: float, recipe_name: str, said: bool, tmp_path: Path) -> None:
+    told = ahead(attention(mask).graph(tmp_path), recipe_name, "linux-x86_64")
+    assert ("hides tokens" in told) == said
+
+
 @pytest.mark.parametrize(
     ("recipe_name", "target_name", "silent"),
     [
