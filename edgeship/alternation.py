@@ -19,6 +19,9 @@ from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, MEMORY, QUALITY, SIZ
 Side = Literal["old", "new"]
 Figures = Mapping[str, float]
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (LATENCY, MEMORY, SIZE, QUALITY)}
+# On a counted board it repeats to a few tenths of a percent, and a run takes half a minute: one of each, two in doubt.
+COUNTED_MEMORY = replace(MEMORY, runs_first=1, runs_most=2)
+COUNTED_MEMORY_PRIOR = Prior(spread=0.005, nights=5)
 LOST_MOST = 2
 _ROUND: tuple[Side, ...] = ("old", "new", "new", "old")
 _MIRRORED: Mapping[Side, Side] = {"old": "new", "new": "old"}
@@ -174,6 +177,8 @@ def metric(name: str, *, counted: bool = False) -> tuple[Metric, Prior | None]:
     """Return a metric by its name, and what is believed of it where all that counts is counted; None: nothing special."""
     if name == "latency":
         return (COUNTED_LATENCY, EXACT) if counted else (LATENCY, None)
+    if name == "memory" and counted:
+        return COUNTED_MEMORY, COUNTED_MEMORY_PRIOR
     return METRICS[name], EXACT if name in ("size", "quality") else None
 
 

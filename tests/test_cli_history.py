@@ -61,7 +61,7 @@ def test_a_line_a_case(database: Path) -> None:
     assert "5 cases, 9 nights" in lines[0]
     assert "resnet8" in lines[2] and "slower" in lines[2] and "▁▁▁▁▁▁▁▁█" in lines[2]
     accepted = next(line for line in lines if "mobilenetv2" in line)
-    assert "╎▁▁▁▁▁▁" in accepted
+    assert "████╎▁▁▁▁▁" in accepted
     lost = next(line for line in lines if "cellar" in line)
     assert "·" in lost and "1 fault" in lost
     assert lines[-1].strip() == f"what happened: edgeship history show {SLOWER}"
