@@ -19,12 +19,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from edgeship import store, tools
 from edgeship.errors import BadInput, EdgeshipError, StageFailed
+from edgeship.history import packing
 
 FILE = "history.sqlite"
 WAIT_S = 30  # for a lock that another holds
 CONNECT_S = 10
 CACHE_KIB = 65_536  # of an SQLite file: a case's rows lie far apart, and pages are read once for all of them
 _SCHEMES = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+_NO_PATH = re.compile(r"(file|sqlite|postgres(ql)?)(\+\w+)?:(?!//)")  # a URL that lacks its slashes
 _SECRET = re.compile(r"pass|secret|key", re.IGNORECASE)
 
 
@@ -67,6 +69,11 @@ class Database:
             yield
         except DBAPIError as error:
             raise (_of_sqlite if self.lite else _of_postgresql)(error, self) from None
+        except packing.Unreadable as error:
+            raise BadInput(
+                f"{self.where}: {error}",
+                hint="if a newer edgeship wrote it, upgrade this one; else it was damaged: take the database from a copy",
+            ) from None
 
     def hidden(self, text: str) -> str:
         """Return a text without the password, should it stand in it."""
@@ -79,8 +86,10 @@ class Database:
 
 def _url(text: str) -> URL:
     """Return what a text names: a URL, or the path of an SQLite file."""
+    if _NO_PATH.match(text) or "\0" in text:
+        raise BadInput(f"{text.partition(':')[0]}:…: not the URL of a database", hint=f"a path, {_SCHEMES}")
     if "://" not in text:
-        return URL.create("sqlite", database=text)
+        return _file(text)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -90,11 +99,19 @@ def _url(text: str) -> URL:
         case "sqlite":
             if not url.database or url.database == ":memory:":
                 raise BadInput(f"{text}: a history is a file, not memory", hint=_SCHEMES)
-            return URL.create("sqlite", database=url.database)
+            if url.query:
+                raise BadInput(f"{text}: an SQLite file takes no options", hint=f"sqlite:///{url.database}")
+            return _file(url.database)
         case "postgresql" | "postgres":
             return url.set(drivername="postgresql+psycopg")
         case other:
             raise BadInput(f"{_shown(url)}: a history cannot be kept in {other}", hint=f"a path, {_SCHEMES}")
+
+
+def _file(text: str) -> URL:
+    with contextlib.suppress(RuntimeError):  # the home of a user who is none
+        text = str(Path(text).expanduser())
+    return URL.create("sqlite", database=text)
 
 
 def _shown(url: URL) -> str:
@@ -108,12 +125,15 @@ def _shown(url: URL) -> str:
 
 def _sqlite(path: Path) -> Engine:
     """Return the pool of an SQLite file, whose folder is made."""
-    if path.is_dir():
-        raise BadInput(f"{path}: a folder; the file of a history is expected", hint=f"{path / FILE}")
     try:
+        if path.is_dir():
+            raise BadInput(f"{path}: a folder; the file of a history is expected", hint=f"{path / FILE}")
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path}: no ordinary file, which a history has to be", hint="name another file")
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path}: its folder cannot be made: {error.strerror}", hint="name another file") from None
+    except (OSError, ValueError) as error:  # a name that no file can have
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{str(path)!r}: its folder cannot be made: {said}", hint="name another file") from None
     engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": WAIT_S})
 
     @event.listens_for(engine, "connect")
@@ -151,7 +171,9 @@ def _write_ahead(raw: Any) -> None:
 def _postgresql(url: URL) -> Engine:
     """Return the pool of a PostgreSQL server. A workstation that died lets go of what it locked within a minute."""
     tools.versions(("psycopg",))
-    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S})
+    engine = create_engine(
+        url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S, "client_encoding": "utf8"}
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(raw: Any, _record: object) -> None:
@@ -181,8 +203,17 @@ def _of_sqlite(error: DBAPIError, database: Database) -> EdgeshipError:
         said = "no space left" if name == "SQLITE_FULL" else str(error.orig)
         return StageFailed(f"{where}: not written: {said}", hint="free some space; what was kept before is whole")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-        return BadInput(f"{where}: cannot be written: {error.orig}", hint="name a file in a folder of yours")
+        hint = "copy it to a folder of yours, or name another file: who reads it has to write beside it as well"
+        return BadInput(f"{where}: cannot be written: {error.orig}", hint=hint)
+    if re.match("no such (table|column)", str(error.orig)):
+        return _other_tables(f"{where}: {error.orig}")
     return StageFailed(f"{where}: {error.orig}")
+
+
+def _other_tables(said: str) -> BadInput:
+    return BadInput(
+        f"{said}: its tables are not as edgeship made them", hint="take it from a copy, or name another database"
+    )
 
 
 # SQLSTATE → what it means here; PostgreSQL's appendix A.
@@ -212,6 +243,13 @@ def _of_postgresql(error: DBAPIError, database: Database) -> EdgeshipError:
         return BadInput(f"{where}: {_MEANS[state]}: {said}", hint=hint)
     if state in _MEANS:
         return StageFailed(f"{where}: {_MEANS[state]}: {said}", hint="what was kept before is whole; try again")
+    if state == "22P05":
+        hint = "make one that holds any text: createdb --template template0 --encoding UTF8 NAME"
+        return BadInput(f"{where}: its encoding lacks a character: {said}", hint=hint)
+    if re.match("(connection is bad: )?invalid ", said):
+        return BadInput(f"{where}: {said}", hint="postgresql://USER@HOST:PORT/DATABASE")
+    if state in {"42P01", "42703"}:
+        return _other_tables(f"{where}: {said}")
     if not state or state.startswith("08"):
         return StageFailed(f"{where}: cannot be reached: {said}", hint="is the server running, host and port right?")
     return StageFailed(f"{where}: {said}")

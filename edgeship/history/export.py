@@ -125,7 +125,8 @@ def _parquet(connection: Connection, path: Path, numbers: set[int]) -> int:
 
 def _with_samples(row: Row[Any]) -> dict[str, Any]:
     table = dict(zip(COLUMNS, row[: len(COLUMNS)], strict=True))
-    return table | dict(zip(_LISTS, map(packing.unpack_ms, row[len(COLUMNS) :]), strict=True))
+    with packing.read(f"run {table['run']}"):
+        return table | dict(zip(_LISTS, map(packing.unpack_ms, row[len(COLUMNS) :]), strict=True))
 
 
 def _json(connection: Connection, path: Path, numbers: set[int]) -> int:

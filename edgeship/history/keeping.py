@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from numbers import Real
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select, update
@@ -99,7 +100,7 @@ def _keep_run(connection: Connection, run: Run, case_id: int, manifests: Mapping
 def _figures(run: Run) -> dict[str, Any]:
     """Return the figures that queries read, those that a run has: of a manifest the size, and what quality it told."""
     manifest = run.manifest or {}
-    size, built = manifest.get("size_bytes"), manifest.get("quality")
+    size, built = _whole(manifest.get("size_bytes")), manifest.get("quality")
     quality = built.get("got") if isinstance(built, Mapping) else None
     bench = run.bench
     if bench is None:
@@ -124,8 +125,13 @@ def _measured_quality(bench: BenchRecord, built: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """Return a finite number, or None: a figure that is none has no place in a history."""
-    return None if value is None or not math.isfinite(value) else float(value)
+    """Return a finite number, or None: what is none has no place among figures, wherever a manifest came from."""
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and abs(number) < 2**63 else None
 
 
 def keep_findings(connection: Connection, findings: Sequence[Finding]) -> None:

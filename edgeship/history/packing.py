@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import numbers
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,6 +31,23 @@ class Packed:
     samples: bytes | None
     starts: bytes | None
     warmup: bytes | None
+
+
+class Unreadable(Exception):
+    """What is kept cannot be read: the words say which thing it is."""
+
+
+@contextlib.contextmanager
+def read(what: str) -> Iterator[None]:
+    """Turn what a parser says of damaged bytes, or of a form that another edgeship wrote, into words.
+
+    Raises:
+        Unreadable: the block could not read it.
+    """
+    try:
+        yield
+    except (zlib.error, ValueError, TypeError, KeyError) as error:
+        raise Unreadable(f"{what} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def pack(bench: BenchRecord) -> Packed:

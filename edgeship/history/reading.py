@@ -50,6 +50,8 @@ def night_record(connection: Connection, night_id: str) -> NightRecord:
     row = connection.execute(select(nights).where(nights.c.id == night_id)).first()
     if row is None:
         raise unknown("night", night_id, connection.execute(select(nights.c.id)).scalars())
+    with packing.read(f"the options of night {night_id}"):
+        options = json.loads(row.options)
     join = schema.night_cases.join(schema.cases)
     planned = select(*_CASE).select_from(join).where(schema.night_cases.c.night_id == night_id)
     health = select(schema.health).where(schema.health.c.night_id == night_id).order_by(schema.health.c.at_s)
@@ -59,7 +61,7 @@ def night_record(connection: Connection, night_id: str) -> NightRecord:
         runs=tuple(runs(connection, schema.runs.c.night_id == night_id)),
         findings=findings(connection, schema.findings.c.night_id == night_id),
         health=tuple(_event(each) for each in connection.execute(health)),
-        options=json.loads(row.options),
+        options=options,
     )  # fmt: skip
 
 
@@ -111,7 +113,8 @@ def _whole() -> Select[Any]:
 def _run(row: Row[Any], told: Any) -> Run:
     bench = None
     if row.body is not None:
-        bench = packing.unpack(packing.Packed(row.body, row.around, row.samples, row.starts, row.warmup))
+        with packing.read(f"run {row.id}"):
+            bench = packing.unpack(packing.Packed(row.body, row.around, row.samples, row.starts, row.warmup))
     return Run(
         id=row.id, night=row.night_id, suite=row.suite, case=Case(row.model, row.target, row.recipe, row.device),
         role=row.role, ordinal=row.ordinal, at=row.at, artifact_sha256=row.artifact_sha256, bench=bench,
@@ -130,7 +133,7 @@ def manifest(connection: Connection, sha256: str) -> Any:
     found = connection.execute(select(table.c.body).where(table.c.sha256 == sha256)).scalar()
     if found is None:
         raise unknown("manifest", sha256, ())
-    return packing.from_blob(found)
+    return _manifest(sha256, found)
 
 
 def manifests(connection: Connection, sha256s: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -138,7 +141,12 @@ def manifests(connection: Connection, sha256s: Collection[str]) -> Iterator[tupl
     table, named = schema.manifests, sorted(sha256s)
     for start in range(0, len(named), _BATCH):
         asked = select(table.c.sha256, table.c.body).where(table.c.sha256.in_(named[start : start + _BATCH]))
-        yield from ((row.sha256, packing.from_blob(row.body)) for row in connection.execute(asked))
+        yield from ((row.sha256, _manifest(row.sha256, row.body)) for row in connection.execute(asked))
+
+
+def _manifest(sha256: str, body: bytes) -> Any:
+    with packing.read(f"manifest {sha256}"):
+        return packing.from_blob(body)
 
 
 def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Finding, ...]:
@@ -160,7 +168,8 @@ def findings_of_case(connection: Connection, case: Case, case_id: int) -> tuple[
 
 
 def _finding(row: Row[Any], case: Case) -> Finding:
-    verdict = _verdicts().validate_json(row.verdict)
+    with packing.read(f"the verdict of night {row.night_id} on the {row.metric} of {case.name}"):
+        verdict = _verdicts().validate_json(row.verdict)
     return Finding(row.night_id, case, verdict, row.baseline_sha256, row.artifact_sha256)
 
 
