@@ -64,7 +64,7 @@ def last(count: int = 8) -> NightRecord:
 
 def sha(word: str) -> str:
     """Return something that looks like a digest."""
-    return f"{random.Random(word).getrandbits(256):064x}"
+    return f"{random.Random(word.encode(errors='backslashreplace')).getrandbits(256):064x}"
 
 
 @cache
