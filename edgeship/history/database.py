@@ -74,6 +74,10 @@ class Database:
                 f"{self.where}: {error}",
                 hint="if a newer edgeship wrote it, upgrade this one; else it was damaged: take the database from a copy",
             ) from None
+        except (ValueError, TypeError, LookupError):  # what cannot be: of a damaged file, or a fault of ours
+            if self.lite and (said := _damage(self.where)):
+                raise _damaged(self.where, said) from None
+            raise
 
     def hidden(self, text: str) -> str:
         """Return a text without the password, should it stand in it."""
@@ -194,11 +198,8 @@ def _of_sqlite(error: DBAPIError, database: Database) -> EdgeshipError:
         return StageFailed(
             f"{where}: locked by another program for {WAIT_S} s", hint="end what writes to it, then again"
         )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return BadInput(
-            f"{where}: damaged, or no SQLite file: {error.orig}",
-            hint=f"move it away, or save what is readable: sqlite3 {where} .recover",
-        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or str(error.orig).startswith("Could not decode"):
+        return _damaged(where, str(error.orig))
     if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         said = "no space left" if name == "SQLITE_FULL" else str(error.orig)
         return StageFailed(f"{where}: not written: {said}", hint="free some space; what was kept before is whole")
@@ -208,6 +209,25 @@ def _of_sqlite(error: DBAPIError, database: Database) -> EdgeshipError:
     if re.match("no such (table|column)", str(error.orig)):
         return _other_tables(f"{where}: {error.orig}")
     return StageFailed(f"{where}: {error.orig}")
+
+
+def _damaged(where: str, said: str) -> BadInput:
+    return BadInput(
+        f"{where}: damaged, or no SQLite file: {' '.join(said.split())}",
+        hint=f"move it away, or save what is readable: sqlite3 {where} .recover",
+    )
+
+
+def _damage(file: str) -> str | None:
+    """Return the first thing that SQLite finds wrong with a file, or None."""
+    import sqlite3
+
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=WAIT_S)) as raw:
+            found = str(raw.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except (sqlite3.Error, UnicodeDecodeError):  # also its own words may be damaged
+        return "its tables cannot be read"
+    return None if found == "ok" else found
 
 
 def _other_tables(said: str) -> BadInput:

@@ -1,6 +1,7 @@
 """What the nights of a case are read from stands in one index, in their order; faults and effects beside the figures."""
 
 import json
+import math
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,15 +27,24 @@ def upgrade() -> None:
 
 
 def _fill_effects() -> None:
-    """Copy each verdict's effect: by Python's JSON, which also reads what is no number."""
+    """Copy each verdict's effect: by Python's JSON, since no database reads NaN."""
     connection = op.get_bind()
     names = ("night_id", "case_id", "metric")
     table = sa.table("findings", *(sa.column(name) for name in (*names, "verdict", "effect")))
     rows = connection.execute(sa.select(*(table.c[name] for name in names), table.c.verdict)).all()
     key = [table.c[name] == sa.bindparam(f"its_{name}") for name in names]
     told = [
-        {f"its_{name}": row[name] for name in names} | {"effect": json.loads(row["verdict"]).get("effect")}
+        {f"its_{name}": row[name] for name in names} | {"effect": _effect(row["verdict"])}
         for row in (each._mapping for each in rows)
     ]
     if told:
         connection.execute(sa.update(table).where(*key).values(effect=sa.bindparam("effect")), told)
+
+
+def _effect(verdict: str) -> float | None:
+    """Return a verdict's effect; None where it is no finite number, or the verdict was damaged."""
+    try:
+        effect = json.loads(verdict)["effect"]
+        return effect if math.isfinite(effect) else None
+    except (ValueError, TypeError, KeyError):
+        return None
