@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from edgeship import alternation, attempt, benchmarking, comparisons, deliverable, inventory
+from edgeship import (
+    alternation,
+    attempt,
+    benchmarking,
+    comparisons,
+    deliverable,
+    devices,
+    history,
+    inventory,
+    nightly_bench,
+    resources,
+)
 from edgeship import run_trial as records
 from edgeship.alternation import Figures, Question, Side
 from edgeship.attempt import Assignment
@@ -26,7 +38,6 @@ from edgeship.store import Store, home
 
 # Twice a night's runs: there is no history that knows the noise.
 REPEATS = 8
-REFERENCE = Path(__file__).parent / "data/reference/model.tflite"
 _LETTER: Mapping[Side, str] = {"old": "A", "new": "B"}
 
 
@@ -79,6 +90,11 @@ class _Trial:
         self.listener.on_stage(_told(f"run {ordinal + 1}", f"{_LETTER[side]} {_line(bench)}", began))
         return alternation.figures(bench, size_bytes=_size(given)) if counts else None
 
+    def end(self) -> None:
+        """Close every connection; nothing is tried again."""
+        for given in self.sides.values():
+            given.ending.end()
+
     def looked(self, verdicts: Sequence[Verdict]) -> None:
         """Tell what is known so far."""
         for verdict in verdicts:
@@ -101,11 +117,12 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
         raise BadInput(f"--repeats {order.repeats}: one run of each says nothing of noise: 2 at the least")
     device = inventory.find(order.bench.devices[0], inventory.place(order.bench.inventory))
     found: dict[Side, Deliverable] = {"old": deliverable.find(order.a), "new": deliverable.find(order.b)}
-    with Store(home()) as store, ExitStack() as ending:
+    with Store(home()) as store, ExitStack() as held:
         given = {side: benchmarking.assignment(order.bench, each, store) for side, each in found.items()}
-        for each in given.values():
-            ending.callback(each.ending.end)
         trial = _Trial(device, order, given, listener)
+        held.callback(trial.end)
+        held.enter_context(_leased(trial))
+        held.enter_context(devices.kept(device, listener.on_progress))
         around = _reference(trial, store, "before") if order.reference else ()
         settled = alternation.settle(
             _questions(trial), trial.run, repeats=1, reference=around, on_verdicts=trial.looked
@@ -115,13 +132,21 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
     return _record(trial, gates, verdicts, around, whole=settled.whole, seconds=time.monotonic() - began)
 
 
-def check(order: TrialOrder) -> None:
-    """Refuse what is wrong with an order before any work.
+@contextmanager
+def _leased(trial: _Trial) -> Iterator[None]:
+    """Hold the device as a night holds it, where there is a history that nights of this or other workstations lease by.
 
     Raises:
-        BadInput: with the near miss.
+        DeviceFault: `busy`, with who holds it.
     """
-    _gates(order.gates)
+    if not (os.environ.get("EDGESHIP_HISTORY") or (home() / "history.sqlite").is_file()):
+        yield
+        return
+    holder = f"compare on {platform.node()} (process {os.getpid()})"
+    with history.open() as kept:
+        key = nightly_bench.key_of(trial.device)
+        with kept.lease(key, holder=holder, wait_s=trial.order.bench.wait_s, on_lost=trial.end):
+            yield
 
 
 def _gates(named: Sequence[str]) -> tuple[str, ...]:
@@ -150,9 +175,9 @@ def _questions(trial: _Trial) -> tuple[Question, ...]:
 
 def _reference(trial: _Trial, store: Store, when: str) -> tuple[float, ...]:
     """Return the time of the reference workload, in ms: what moves between before and after is the device."""
-    began, order = time.monotonic(), replace(trial.order.bench, artifact=str(REFERENCE), data=None)
-    plain = replace(order, metric=None, scale=None, offset=None, batch=1)
-    given = benchmarking.assignment(plain, deliverable.find(plain.artifact), store)
+    began, workload = time.monotonic(), str(resources.data("reference"))
+    plain = replace(trial.order.bench, data=None, metric=None, scale=None, offset=None, batch=1)
+    given = benchmarking.assignment(plain, deliverable.find(workload), store)
     bench = attempt.bench(trial.device, given, trial.listener.on_progress)
     trial.listener.on_stage(_told("reference", f"{when}: {_line(bench)}", began))
     time_ms = alternation.figures(bench).get("latency")
