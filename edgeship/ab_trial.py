@@ -123,12 +123,15 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
         held.callback(trial.end)
         held.enter_context(_leased(trial))
         held.enter_context(devices.kept(device, listener.on_progress))
-        around = _reference(trial, store, "before") if order.reference else ()
+        # Only a run tells whether a virtual board counts; where it does, nothing drifts.
+        first = _reference(trial, store, "before") if order.reference or device.transport == "virtual" else None
+        counted = first is not None and first.conditions.counted
         settled = alternation.settle(
-            _questions(trial), trial.run, repeats=1, reference=around, on_verdicts=trial.looked
+            _questions(trial, counted=counted), trial.run, reference=_times((first,)), on_verdicts=trial.looked
         )
-        around += _reference(trial, store, "after") if order.reference else ()
+        last = _reference(trial, store, "after") if order.reference and not counted else None
     verdicts = comparisons.correct(settled.verdicts)
+    around = _times((first, last))
     return _record(trial, gates, verdicts, around, whole=settled.whole, seconds=time.monotonic() - began)
 
 
@@ -156,16 +159,16 @@ def _gates(named: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named)) or tuple(alternation.METRICS)
 
 
-def _questions(trial: _Trial) -> tuple[Question, ...]:
-    """Return what is asked: each metric with as many runs as the order allows; of counted times one run says all."""
-    order, counted = trial.order, trial.device.transport == "virtual"
+def _questions(trial: _Trial, *, counted: bool) -> tuple[Question, ...]:
+    """Return what is asked: each metric with as many runs as the order allows; of what is counted one run says all."""
+    order = trial.order
     asked = []
     for name in alternation.METRICS:
         if name == "quality" and trial.sides["new"].judge is None:
             continue
         metric, prior = alternation.metric(name, counted=counted)
         smallest = order.smallest if name == "latency" else None
-        if metric.runs_most > 1:
+        if metric.runs_most > 1 and not counted:
             first = min(max(order.repeats // 2, 2), order.repeats)
             metric = replace(metric, runs_first=first, runs_most=order.repeats)
         metric = alternation.with_limits(metric, smallest=smallest)
@@ -173,15 +176,20 @@ def _questions(trial: _Trial) -> tuple[Question, ...]:
     return tuple(asked)
 
 
-def _reference(trial: _Trial, store: Store, when: str) -> tuple[float, ...]:
-    """Return the time of the reference workload, in ms: what moves between before and after is the device."""
+def _reference(trial: _Trial, store: Store, when: str) -> BenchRecord:
+    """Run the reference workload: what moves between before and after is the device."""
     began, workload = time.monotonic(), str(resources.data("reference"))
     plain = replace(trial.order.bench, data=None, metric=None, scale=None, offset=None, batch=1)
     given = benchmarking.assignment(plain, deliverable.find(workload), store)
     bench = attempt.bench(trial.device, given, trial.listener.on_progress)
     trial.listener.on_stage(_told("reference", f"{when}: {_line(bench)}", began))
-    time_ms = alternation.figures(bench).get("latency")
-    return () if time_ms is None else (time_ms,)
+    return bench
+
+
+def _times(benches: Sequence[BenchRecord | None]) -> tuple[float, ...]:
+    """Return the times of runs in ms, of those that tell one."""
+    told = [alternation.figures(bench).get("latency") for bench in benches if bench is not None]
+    return tuple(time_ms for time_ms in told if time_ms is not None)
 
 
 def _record(

@@ -70,6 +70,8 @@ class TrialTerminal:
             self.console.print(
                 f"  [dim]reference[/] {value('latency', before)} before, {value('latency', after)} after ({moved})"
             )
+        elif record.reference_ms:
+            self.console.print(f"  [dim]reference[/] {value('latency', record.reference_ms[0])}")
         invalid = [run for run in record.runs if not run.valid]
         for reason, count in _counted([reason for run in invalid for reason in run.reasons[:1]]):
             kept = "all the same in the figures" if any(run.counts for run in invalid) else "left out"
