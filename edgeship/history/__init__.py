@@ -247,13 +247,13 @@ class History:
             number = reading.case_number(connection, case)
             return () if number is None else series.points(connection, number, metric)
 
-    def findings(self, case: Case) -> tuple[Finding, ...]:
-        """Return the verdicts of a case in all nights, oldest first."""
+    def findings(self, case: Case, metric: str | None = None) -> tuple[Finding, ...]:
+        """Return the verdicts of a case in all nights, oldest first: on one metric, or on all."""
         from edgeship.history import reading
 
         with self._database.reading() as connection:
             number = reading.case_number(connection, case)
-            return () if number is None else reading.findings_of_case(connection, case, number)
+            return () if number is None else reading.findings_of_case(connection, case, number, metric)
 
     def manifest(self, sha256: str) -> Mapping[str, Any]:
         """Return the manifest that a point names.

@@ -158,10 +158,12 @@ def findings(connection: Connection, *where: ColumnElement[bool]) -> tuple[Findi
     return tuple(_finding(row, Case(row.model, row.target, row.recipe, row.device)) for row in rows)
 
 
-def findings_of_case(connection: Connection, case: Case, case_id: int) -> tuple[Finding, ...]:
-    """Return the verdicts of a case, by night and metric."""
+def findings_of_case(connection: Connection, case: Case, case_id: int, metric: str | None) -> tuple[Finding, ...]:
+    """Return the verdicts of a case, by night and metric: on one of them, or on all."""
     table, night = schema.findings, schema.nights
     asked = select(table).where(table.c.case_id == case_id)
+    if metric is not None:
+        asked = asked.where(table.c.metric == metric)
     began = {name: (began_s, name) for name, began_s in connection.execute(select(night.c.id, night.c.began_s))}
     rows = sorted(connection.execute(asked).all(), key=lambda row: (began[row.night_id], row.metric))
     return tuple(_finding(row, case) for row in rows)

@@ -24,9 +24,8 @@ from edgeship.history import CaseNight, History
 from edgeship.measurement import BenchRecord
 from edgeship.nightly_record import Case, NightRecord
 from edgeship.report import case_charts, figures, site_page
-from edgeship.report.night_summary import COLOUR, METRICS, Comparison, Summary, decision_word, summarize, value
+from edgeship.report.night_summary import COLOUR, Comparison, Summary, decision_word, summarize, value
 from edgeship.report.page import environment
-from edgeship.report.site_charts import CHARTED
 from edgeship.report.story import Story, middle, moment
 from edgeship.store import no_space_named
 
@@ -83,28 +82,20 @@ def write(history: History, folder: Path, *, night: NightRecord) -> Path:
 
 def _pages(history: History, benches: Mapping[Case, BenchRecord]) -> Iterator[tuple[str, list[Story]]]:
     """Yield the name of each page with the cases on it: one model on one device."""
-    limits = {metric: None if metric == "latency" else CHARTED for metric in METRICS}
-    nights = {
-        metric: {one.case: one.nights for one in history.histories(metric=metric, limit=limit)}
-        for metric, limit in limits.items()
-    }
-    order = sorted(nights["latency"], key=lambda case: (case.model, case.device, case.target, case.recipe))
+    order = sorted(history.cases(), key=lambda case: (case.model, case.device, case.target, case.recipe))
     taken: set[str] = set()
     for (model, device), cases in groupby(order, key=lambda case: (case.model, case.device)):
-        told = [case for case in cases if nights["latency"][case]]
-        if not told:
-            continue
-        name = _page_name(model, device, taken)
-        taken.add(name.lower())
-        yield name, [_story(history, case, nights, benches.get(case)) for case in told]
+        told = [story for case in cases if (story := _story(history, case, benches.get(case))).nights]
+        if told:
+            name = _page_name(model, device, taken)
+            taken.add(name.lower())
+            yield name, told
 
 
-def _story(
-    history: History, case: Case, nights: Mapping[str, Mapping[Case, tuple[CaseNight, ...]]], bench: BenchRecord | None
-) -> Story:
-    verdicts = {one.night: one.verdict for one in history.findings(case) if one.verdict.metric == "latency"}
-    others = {metric: nights[metric][case] for metric in METRICS if metric != "latency"}
-    return Story(case, nights["latency"][case], others, history.points(case), verdicts, bench)
+def _story(history: History, case: Case, bench: BenchRecord | None) -> Story:
+    nights = dict(history.by_metric(case))
+    verdicts = {one.night: one.verdict for one in history.findings(case, "latency")}
+    return Story(case, nights.pop("latency", ()), nights, history.points(case), verdicts, bench)
 
 
 def _page_name(model: str, device: str, taken: set[str]) -> str:
