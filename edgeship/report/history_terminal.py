@@ -119,7 +119,7 @@ def _line(shown: CaseHistory, *, with_target: bool) -> tuple[str, ...]:
     decision = _last(shown)
     word = "-" if decision is None else decision_word(shown.metric, decision)
     effect = nights[-1].effect if nights else None
-    lost = f" [yellow]{_count(nights[-1].faults, 'fault')}[/]" if nights and nights[-1].faults else ""
+    lost = f", [yellow]{_count(nights[-1].faults, 'fault')}[/]" if nights and nights[-1].faults else ""
     target = f" [dim]for {_shown(shown.case.target)}[/]" if with_target else ""
     return (
         f"[bold]{_shown(shown.case.model)}[/]",
