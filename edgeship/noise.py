@@ -134,6 +134,8 @@ def _ordered(figures: tuple[float, ...], relative: bool, higher_is_better: bool)
 def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, prior: Prior) -> Noise:
     """Return the noise that the history shows, for judging the nights of the trial, the last of which names the era.
 
+    Without a trial it is the noise of the history alone, as `family` wants it of a device's other models.
+
     Runs of the trial tell of the noise within a night, each role around its own centre: that holds whatever changed.
 
     Raises:
@@ -151,7 +153,9 @@ def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, p
     between = between * math.sqrt(between.size / between_freedom) if between_freedom else np.zeros(0)
     parts = _Parts(within, freedom, between, float(between_freedom), nights.counts)
     within_sd, between_sd, location_variance = _components(parts, gain, metric.floor, prior)
-    level, level_sd, reference_level = _level(nights, trial[-1].era, slope, between_sd**2, location_variance, clip)
+    level, level_sd, reference_level = _level(
+        nights, (trial or history)[-1].era, slope, between_sd**2, location_variance, clip
+    )
     reference_around = nights.around_era(nights.references)
     told = reference_around[np.isfinite(reference_around)]
     return Noise(

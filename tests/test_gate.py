@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edgeship import comparisons
 from edgeship.gate import Verdict, judge
-from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, MEMORY, QUALITY, SIZE, Metric, Night
+from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, MEMORY, QUALITY, SIZE, Metric, Night, Prior
+from edgeship.noise import estimate, family
 
 ORDER = {"faster": 0, "same": 1, "cannot-tell": 1, "slower": 2}
 seeds = st.integers(0, 10_000)
@@ -191,6 +192,17 @@ def test_a_new_era_has_its_own_level() -> None:
     verdict = judge([*history, *after], [tonight])
     assert verdict.decision == "same"
     assert verdict.spread == pytest.approx(0.02, rel=0.3)
+
+
+def test_the_noise_of_a_family() -> None:
+    """What other models of a device did is believed of a new one, and tells a change on its first night."""
+    members = [estimate(Device(seed, cv=0.01).history(), (), LATENCY, Prior()) for seed in range(4)]
+    prior = family(members)
+    assert prior is not None
+    assert prior.spread == pytest.approx(0.01, rel=0.3)
+    tonight = slowed(Device(9, cv=0.01).night(), 1.08)
+    assert judge([], [tonight], prior=prior).decision == "slower"
+    assert family([]) is None
 
 
 def test_a_drifting_device_is_no_regression() -> None:
