@@ -105,7 +105,7 @@ def _site(kept: History) -> dict[str, int]:
     for case in kept.cases():
         points = kept.points(case)
         nights = kept.by_metric(case)
-        findings, _ = kept.findings(case), kept.levels(case)
+        findings = kept.findings(case, "latency")
         manifests = kept.manifests(point.manifest_sha256 for point in points)
         for name, found in zip(counts, ((case,), nights["latency"], points, findings, manifests), strict=True):
             counts[name] += len(found)

@@ -248,9 +248,11 @@ class History:
             return () if number is None else series.points(connection, number, metric)
 
     def findings(self, case: Case, metric: str | None = None) -> tuple[Finding, ...]:
-        """Return the verdicts of a case in all nights, oldest first: on one metric, or on all."""
+        """Return the verdicts of a case in all nights, oldest first; on one metric, or on all."""
         from edgeship.history import reading
 
+        if metric is not None:
+            _known_metric(metric)
         with self._database.reading() as connection:
             number = reading.case_number(connection, case)
             return () if number is None else reading.findings_of_case(connection, case, number, metric)
