@@ -16,7 +16,7 @@ from edgeship import comparisons, nightly_artifacts, nightly_plan
 from edgeship.errors import BadInput, EdgeshipError
 from edgeship.history import History
 from edgeship.nightly_artifacts import Artifacts, Measurable
-from edgeship.nightly_bench import Bench
+from edgeship.nightly_bench import Bench, holder
 from edgeship.nightly_case import Tonight
 from edgeship.nightly_faults import fault
 from edgeship.nightly_plan import Artifact, NightPlan, Task
@@ -25,6 +25,7 @@ from edgeship.nightly_record import Case, Finding, NightRecord, Run
 from edgeship.progress import Listener
 from edgeship.suite import seconds
 
+_MARGIN_S = 2.0
 OnBegin = Callable[[NightRecord], None]
 
 
@@ -39,15 +40,25 @@ def run(
 
     Raises:
         BadInput: the suite, or an artifact, is not what it was when the night to be resumed began.
+        DeviceFault: `busy`: the night to be resumed is still under way, in another process.
     """
-    record = (_unfinished(planned, kept) if resume else None) or _begun(planned, kept)
-    on_begin(record)
-    until = time.monotonic() + seconds(planned.suite.time_limit)
-    tonight = Tonight(record, planned.suite, kept, Artifacts(planned.suite, listener), listener, until)
-    tasks = _built(tonight, planned)
-    _measured(tonight, planned, tasks)
-    _corrected(tonight)
-    kept.end(record.id)
+    suite = planned.suite
+    found = _unfinished(planned, kept) if resume else None
+    record = found or _begun(planned, kept)
+    stands_s = seconds(suite.lease)
+    # The lease of a process that was killed stands for so long.
+    with kept.lease(
+        f"night:{record.id}", holder=holder(record), seconds=stands_s, wait_s=stands_s + _MARGIN_S if found else 0
+    ):
+        record = kept.night(record.id)
+        on_begin(record)
+        if record.ended is not None:  # another process came to its end while we waited
+            return record
+        until = time.monotonic() + seconds(suite.time_limit)
+        tonight = Tonight(record, suite, kept, Artifacts(suite, listener), listener, until)
+        _measured(tonight, planned, _built(tonight, planned))
+        _corrected(tonight)
+        kept.end(record.id)
     _tidied(tonight)
     return kept.night(record.id)
 
@@ -72,11 +83,16 @@ def _unfinished(planned: NightPlan, kept: History) -> NightRecord | None:
         BadInput: the suite was changed since it began.
     """
     found = kept.unfinished(planned.suite.name)
-    if found is not None and found.options.get("suite_sha256") != planned.suite.sha256:
+    if found is None:
+        return None
+    hint = "without --resume a new night begins"
+    if found.options.get("suite_sha256") != planned.suite.sha256:
         raise BadInput(
-            f"{planned.suite.path}: changed since the night {found.id} began, which is not finished",
-            hint="without --resume a new night begins",
+            f"{planned.suite.path}: changed since the night {found.id} began, which is not finished", hint=hint
         )
+    if found.options.get("only") != planned.only:
+        began = f"with --only {found.options['only']}" if found.options.get("only") else "without --only"
+        raise BadInput(f"{planned.suite.path}: the night {found.id}, which is not finished, began {began}", hint=hint)
     return found
 
 

@@ -16,7 +16,7 @@ from edgeship.nightly_artifacts import Measurable
 from edgeship.nightly_case import CaseNight, Tonight
 from edgeship.nightly_faults import Stopped, TimeUp
 from edgeship.nightly_queue import Job, Queue
-from edgeship.nightly_record import Finding
+from edgeship.nightly_record import Finding, NightRecord
 from edgeship.progress import StageTold
 from edgeship.suite import seconds
 
@@ -72,7 +72,7 @@ class Bench:
             self._key = key_of(self.device)
         lost = self.device.name
         with self.tonight.kept.lease(
-            self._key, holder=_holder(self.tonight), seconds=seconds(self.tonight.suite.lease), wait_s=_PATIENCE_S,
+            self._key, holder=holder(self.tonight.record), seconds=seconds(self.tonight.suite.lease), wait_s=_PATIENCE_S,
             on_lost=lambda: self.tonight.endings.end(lost),
         ) as lease:  # fmt: skip
             job.busy_since = None
@@ -168,9 +168,10 @@ def key_of(device: Device) -> str:
     return f"machine:{told}" if told else f"{device.transport}:{device.address}:{device.port or ''}"
 
 
-def _holder(tonight: Tonight) -> str:
+def holder(record: NightRecord) -> str:
+    """Return who holds a lease, in words for those who wait."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = "somebody"
-    return f"{user}@{platform.node()} (process {os.getpid()}, night {tonight.record.id})"
+    return f"{user}@{platform.node()} (process {os.getpid()}, night {record.id})"

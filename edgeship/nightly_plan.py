@@ -64,6 +64,7 @@ class NightPlan:
     suite: Suite
     tasks: tuple[Task, ...]
     skipped: tuple[str, ...] = field(default=())
+    only: str | None = None
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -106,7 +107,7 @@ def plan(suite: Suite, devices_file: Path | None = None, *, only: str | None = N
         tasks.append(Task(made[name], devices))
     if not tasks:
         raise _nothing(suite, only, skipped, chosen, pools)
-    return NightPlan(suite, tuple(tasks), tuple(dict.fromkeys(skipped)))
+    return NightPlan(suite, tuple(tasks), tuple(dict.fromkeys(skipped)), only)
 
 
 def options(planned: NightPlan) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def options(planned: NightPlan) -> dict[str, Any]:
     table = json.loads(suite.model_dump_json(exclude={"path", "sha256"}, exclude_defaults=True))
     pools = {task.case.name: [device.name for device in task.devices] for task in planned.tasks if task.devices[1:]}
     found = {"suite": table, "suite_file": suite.path.name, "suite_sha256": suite.sha256, "tags": list(suite.tags)}
-    return {**found, "pools": pools, "skipped": list(planned.skipped)}
+    return {**found, "pools": pools, "skipped": list(planned.skipped), "only": planned.only}
 
 
 @dataclass(frozen=True)

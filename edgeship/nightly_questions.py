@@ -35,7 +35,7 @@ def baseline(kept: History, night: NightRecord, case: Case) -> Baseline:
     accepted = [level for level in kept.levels(case) if level.at <= night.began]
     if accepted:
         return Baseline(accepted[-1].artifact_sha256, str(accepted[-1].number), accepted=True)
-    told = (each for each in _nights(kept, night, case, "latency") if each.figures.new and each.new_sha256)
+    told = (each for each in _nights(kept, night, case, "latency", None) if each.figures.new and each.new_sha256)
     return Baseline(next((each.new_sha256 for each in told), None), "")
 
 
@@ -86,9 +86,11 @@ def _stands(each: CaseNight, new_sha256: str) -> bool:
     return each.new_sha256 == new_sha256 or each.decision not in ("slower", "faster")
 
 
-def _nights(kept: History, night: NightRecord, case: Case, metric: str) -> list[CaseNight]:
-    """Return the nights of a case before tonight, oldest first."""
-    return [each for each in kept.nights(case, metric, SEEN) if each.night != night.id and each.began <= night.began]
+def _nights(
+    kept: History, night: NightRecord, case: Case, metric: str, last: int | None = SEEN
+) -> list[CaseNight]:  # fmt: skip
+    """Return the last nights of a case before tonight, oldest first."""
+    return [each for each in kept.nights(case, metric, last) if each.night != night.id and each.began <= night.began]
 
 
 def _family(kept: History, night: NightRecord, case: Case, metric: Metric) -> Prior | None:
