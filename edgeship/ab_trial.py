@@ -20,6 +20,7 @@ from edgeship import (
     history,
     inventory,
     nightly_bench,
+    noise,
     resources,
 )
 from edgeship import run_trial as records
@@ -30,6 +31,7 @@ from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import BadInput, VerdictNegative, unknown
 from edgeship.gate import Verdict
+from edgeship.history import History
 from edgeship.measurement import BenchRecord
 from edgeship.night import Prior
 from edgeship.progress import Listener, StageTold
@@ -38,6 +40,7 @@ from edgeship.store import Store, home
 
 # Twice a night's runs: there is no history that knows the noise.
 REPEATS = 8
+_SISTERS, _NIGHTS, _ENOUGH = 12, 60, 3  # models of a device and their nights that tell of its noise
 _LETTER: Mapping[Side, str] = {"old": "A", "new": "B"}
 
 
@@ -121,13 +124,16 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
         given = {side: benchmarking.assignment(order.bench, each, store) for side, each in found.items()}
         trial = _Trial(device, order, given, listener)
         held.callback(trial.end)
-        held.enter_context(_leased(trial))
+        known = held.enter_context(_leased(trial))
         held.enter_context(devices.kept(device, listener.on_progress))
         # Only a run tells whether a virtual board counts; where it does, nothing drifts.
         first = _reference(trial, store, "before") if order.reference or device.transport == "virtual" else None
         counted = first is not None and first.conditions.counted
         settled = alternation.settle(
-            _questions(trial, counted=counted), trial.run, reference=_times((first,)), on_verdicts=trial.looked
+            _questions(trial, known, counted=counted),
+            trial.run,
+            reference=_times((first,)),
+            on_verdicts=trial.looked,
         )
         last = _reference(trial, store, "after") if order.reference and not counted else None
     verdicts = comparisons.correct(settled.verdicts)
@@ -136,20 +142,31 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
 
 
 @contextmanager
-def _leased(trial: _Trial) -> Iterator[None]:
-    """Hold the device as a night holds it, where there is a history that nights of this or other workstations lease by.
+def _leased(trial: _Trial) -> Iterator[Mapping[str, Prior]]:
+    """Hold the device as a night holds it, where there is a history; give what that says of the device's noise, by metric.
 
     Raises:
         DeviceFault: `busy`, with who holds it.
     """
     if not (os.environ.get("EDGESHIP_HISTORY") or (home() / "history.sqlite").is_file()):
-        yield
+        yield {}
         return
     holder = f"compare on {platform.node()} (process {os.getpid()})"
     with history.open() as kept:
         key = nightly_bench.key_of(trial.device)
         with kept.lease(key, holder=holder, wait_s=trial.order.bench.wait_s, on_lost=trial.end):
-            yield
+            found = {name: believed(kept, trial.device, name) for name in ("latency", "memory")}
+            yield {name: prior for name, prior in found.items() if prior is not None}
+
+
+def believed(kept: History, device: Device, name: str) -> Prior | None:
+    """Return how the models of a device vary from run to run, None where too few nights tell."""
+    members = []
+    for case in [each for each in kept.cases(device.name) if each.device == device.name][:_SISTERS]:
+        nights = [each.figures for each in kept.nights(case, name, _NIGHTS) if each.figures.new]
+        if len(nights) >= _ENOUGH:
+            members.append(noise.estimate(nights, (), alternation.METRICS[name], Prior()))
+    return noise.family(members)
 
 
 def _gates(named: Sequence[str]) -> tuple[str, ...]:
@@ -159,7 +176,7 @@ def _gates(named: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named)) or tuple(alternation.METRICS)
 
 
-def _questions(trial: _Trial, *, counted: bool) -> tuple[Question, ...]:
+def _questions(trial: _Trial, known: Mapping[str, Prior], *, counted: bool) -> tuple[Question, ...]:
     """Return what is asked: each metric with as many runs as the order allows; of what is counted one run says all."""
     order = trial.order
     asked = []
@@ -172,7 +189,7 @@ def _questions(trial: _Trial, *, counted: bool) -> tuple[Question, ...]:
             first = min(max(order.repeats // 2, 2), order.repeats)
             metric = replace(metric, runs_first=first, runs_most=order.repeats)
         metric = alternation.with_limits(metric, smallest=smallest)
-        asked.append(Question(metric, prior=prior or Prior(), baseline=trial.sides["old"].deliverable.sha256))
+        asked.append(Question(metric, prior=prior or known.get(name), baseline=trial.sides["old"].deliverable.sha256))
     return tuple(asked)
 
 
