@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Row, Select, select
 from edgeship import tools
 from edgeship.errors import BadInput, NothingToDo
 from edgeship.history import packing, reading, schema
-from edgeship.nightly_record import Run
 from edgeship.store import no_space_named
 
 _KINDS = (".json", ".csv", ".parquet")
@@ -135,9 +134,8 @@ def _json(connection: Connection, path: Path, numbers: set[int]) -> int:
     theirs = select(planned.c.night_id).where(planned.c.case_id.in_(numbers))
     nights = select(night.c.id, night.c.suite, night.c.began, night.c.ended, night.c.options)
     health = select(schema.health).where(schema.health.c.night_id.in_(theirs)).order_by(schema.health.c.at_s)
-    named = select(runs.c.id, runs.c.manifest_sha256).where(runs.c.case_id.in_(numbers))
-    shas: dict[str, str | None] = {row.id: row.manifest_sha256 for row in connection.execute(named)}
-    chosen = reading.runs(connection, runs.c.case_id.in_(numbers), manifests=False)
+    named = select(runs.c.manifest_sha256).distinct().where(runs.c.case_id.in_(numbers))
+    chosen = reading.rows(connection, runs.c.case_id.in_(numbers))
     asked = nights.where(night.c.id.in_(theirs)).order_by(night.c.began_s, night.c.id)
     with path.open("w", encoding="utf-8") as stream:
         stream.write('{"nights": ')
@@ -147,17 +145,33 @@ def _json(connection: Connection, path: Path, numbers: set[int]) -> int:
         stream.write(',\n"health": ')
         _list(stream, (dict(row._mapping) for row in connection.execute(health)))
         stream.write(',\n"manifests": ')
-        every = sorted({sha for sha in shas.values() if sha is not None})
-        _list(stream, ({"sha256": sha, "manifest": reading.manifest(connection, sha)} for sha in every))
+        every = {sha for sha in connection.execute(named).scalars() if sha is not None}
+        _list(stream, ({"sha256": sha, "manifest": made} for sha, made in reading.manifests(connection, every)))
         stream.write(',\n"runs": ')
-        written = _list(stream, (_of_run(run, shas[run.id]) for run in chosen))
+        written = _list(stream, map(_of_run, chosen))
         stream.write("}\n")
     return written
 
 
-def _of_run(run: Run, manifest_sha256: str | None) -> dict[str, Any]:
-    table: dict[str, Any] = packing.plain(run)
-    return {name: value for name, value in table.items() if name != "manifest"} | {"manifest_sha256": manifest_sha256}
+def _of_run(row: Row[Any]) -> dict[str, Any]:
+    """Return a run with its record as they are stored: nothing is checked, so nothing of an older edgeship's is lost."""
+    fault = {"cause": row.cause, "message": row.message, "exit_code": row.exit_code, "tries": row.tries}
+    return {
+        "id": row.id, "night": row.night_id, "suite": row.suite,
+        "case": {name: row._mapping[name] for name in ("model", "target", "recipe", "device")},
+        "role": row.role, "ordinal": row.ordinal, "at": row.at, "artifact_sha256": row.artifact_sha256,
+        "bench": None if row.body is None else _of_bench(row), "fault": None if row.cause is None else fault,
+        "manifest_sha256": row.manifest_sha256,
+    }  # fmt: skip
+
+
+def _of_bench(row: Row[Any]) -> dict[str, Any]:
+    with packing.read(f"run {row.id}"):
+        told = {
+            "samples_ms": packing.unpack_ms(row.samples), "starts_ms": packing.unpack_ms(row.starts),
+            "warmup_ms": packing.unpack_ms(row.warmup) or (), "conditions": packing.from_blob(row.around),
+        }  # fmt: skip
+        return {**packing.from_blob(row.body), **told}
 
 
 def _list(stream: TextIO, tables: Iterable[Any]) -> int:
@@ -166,17 +180,24 @@ def _list(stream: TextIO, tables: Iterable[Any]) -> int:
     stream.write("[")
     for table in tables:
         stream.write("\n" if written == 0 else ",\n")
-        stream.write(json.dumps(_finite(table), ensure_ascii=False, allow_nan=False))
+        stream.write(_line(table))
         written += 1
     stream.write("]")
     return written
+
+
+def _line(table: Any) -> str:
+    try:
+        return json.dumps(table, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # few are like that, and looking at every number takes longer than writing it
+        return json.dumps(_finite(table), ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
     match value:
         case dict():
             return {key: _finite(each) for key, each in value.items()}
-        case list():
+        case list() | tuple():
             return [_finite(each) for each in value]
         case float() if not math.isfinite(value):
             return None

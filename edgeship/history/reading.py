@@ -83,20 +83,25 @@ def _newest(suite: str) -> Select[Any]:
     return mine.order_by(nights.c.began_s.desc(), nights.c.id.desc()).limit(1)
 
 
-def runs(connection: Connection, *where: ColumnElement[bool], manifests: bool = True) -> Iterator[Run]:
-    """Give whole runs, in the order in which they were made, a batch at a time; on request without their manifests."""
+def runs(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Run]:
+    """Give whole runs, in the order in which they were made, a batch at a time."""
+    loaded: dict[str | None, Any] = {None: None}
+    for row in rows(connection, *where):
+        sha = row.manifest_sha256
+        if sha not in loaded:
+            loaded[sha] = manifest(connection, sha)
+        yield _run(row, loaded[sha])
+
+
+def rows(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Row[Any]]:
+    """Give runs as they are stored, with all that lies beside them but for manifests, in the order in which they were made."""
     table = schema.runs
     chosen = select(table.c.id).where(*where).order_by(table.c.at_s, table.c.night_id, table.c.case_id, table.c.ordinal)
     names = list(connection.execute(chosen).scalars())
-    loaded: dict[str | None, Any] = {None: None}
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
-        rows = {row.id: row for row in connection.execute(_whole().where(table.c.id.in_(batch)))}
-        for name in batch:
-            sha = rows[name].manifest_sha256 if manifests else None
-            if sha is not None and sha not in loaded:
-                loaded[sha] = manifest(connection, sha)
-            yield _run(rows[name], loaded[sha])
+        found = {row.id: row for row in connection.execute(_whole().where(table.c.id.in_(batch)))}
+        yield from (found[name] for name in batch)
 
 
 def _whole() -> Select[Any]:
