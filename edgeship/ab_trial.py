@@ -132,7 +132,7 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
         settled = alternation.settle(
             _questions(trial, known, counted=counted),
             trial.run,
-            reference=_times((first,)),
+            reference=() if first is None else (alternation.figures(first),),
             on_verdicts=trial.looked,
         )
         last = _reference(trial, store, "after") if order.reference and not counted else None

@@ -75,7 +75,7 @@ def order(first: int = 0) -> Iterator[Side]:
 
 def settle(
     questions: Sequence[Question], run: Callable[[Side, int], Figures | None], *, alternated: bool = True,
-    repeats: int = 1, first: int = 0, made: Sequence[Outing] = (), reference: tuple[float, ...] = (),
+    repeats: int = 1, first: int = 0, made: Sequence[Outing] = (), reference: Sequence[Figures] = (),
     alpha: float = gate.ALPHA, on_verdicts: Callable[[tuple[Verdict, ...]], None] = lambda verdicts: None,
 ) -> Settled:  # fmt: skip
     """Have artifacts run until every question has its verdict, or no more runs can be had.
@@ -86,7 +86,7 @@ def settle(
         alternated: both sides run; else only `new`, judged by the history.
         repeats: runs of each before the first verdict, if no metric wants more.
         made: runs of tonight that were kept before, in order: what a resumed night does not do again.
-        reference: figures of the reference workload tonight.
+        reference: figures of the reference workload's runs tonight: each metric is held beside the same of the reference.
         on_verdicts: is told after every look.
 
     Raises:
@@ -134,16 +134,17 @@ class _Turn:
         return sum(outing.side == side and outing.figures is not None for outing in self.made)
 
 
-def tonight(question: Question, made: Sequence[Outing], reference: tuple[float, ...] = ()) -> Night:
+def tonight(question: Question, made: Sequence[Outing], reference: Sequence[Figures] = ()) -> Night:
     """Return the night of one metric that so many runs make."""
     name = question.metric.name
     told = [(outing.side, outing.figures[name]) for outing in made if outing.figures and name in outing.figures]
     new, old = (tuple(value for side, value in told if side == which) for which in ("new", "old"))
-    return Night(new, old, reference, question.era, question.baseline if old else None)
+    beside = tuple(run[name] for run in reference if name in run)
+    return Night(new, old, beside, question.era, question.baseline if old else None)
 
 
 def _judged(
-    question: Question, made: Sequence[Outing], reference: tuple[float, ...], alpha: float, *, final: bool
+    question: Question, made: Sequence[Outing], reference: Sequence[Figures], alpha: float, *, final: bool
 ) -> Verdict:
     """Judge one metric: finally where its most runs were made, or where runs do not tell of it."""
     night = tonight(question, made, reference)

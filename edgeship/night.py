@@ -13,7 +13,7 @@ class Night:
     Attributes:
         new: runs of that night's artifact.
         old: runs of the baseline artifact, alternated with `new` (A B B A).
-        reference: runs of the fixed reference workload, before each model or each run.
+        reference: runs of the fixed reference workload, before each model or each run; the same metric of it.
         era: nights of one era are on one level; a new one begins where a change was accepted. Noise is learned from all.
         baseline: which artifact `old` was. Only nights that share it are held together by it; None: not known.
     """

@@ -93,13 +93,12 @@ class CaseNight:
         """Keep the fault that ended the case, and judge what was measured before it."""
         if not self.ended:
             self._keep("new", self.new, None, nightly_faults.fault(error, tries), _now())
-        figures = [
-            self._figures("reference", run.bench) for run in self._of("reference") if run.bench and run.bench.valid
-        ]
-        reference = tuple(each["latency"] for each in figures if "latency" in each)
-        return self._judged(reference, lambda side, ordinal: self._replayed(side))
+        kept = [run.bench for run in self._of("reference") if run.bench and run.bench.valid]
+        return self._judged(tuple(map(alternation.figures, kept)), lambda side, ordinal: self._replayed(side))
 
-    def _judged(self, reference: tuple[float, ...], run: Callable[[Side, int], Figures | None]) -> tuple[Finding, ...]:
+    def _judged(
+        self, reference: tuple[Figures, ...], run: Callable[[Side, int], Figures | None]
+    ) -> tuple[Finding, ...]:
         suite, counted = self.tonight.suite, self._counted()
         asked = nightly_questions.questions(
             self.tonight.kept, self.tonight.record, self.case, suite.gates, self.held, self.new.sha256,
@@ -141,8 +140,8 @@ class CaseNight:
         told = f"the baseline {self.lacking} is not on this workstation, so it could not run beside it"
         return replace(verdict, reason=f"{verdict.reason}; {told}")
 
-    def _reference(self) -> tuple[float, ...]:
-        """Return the latency of the reference workload tonight; nothing where the device cannot run it.
+    def _reference(self) -> tuple[Figures, ...]:
+        """Return the figures of the reference workload tonight; nothing where the device cannot run it.
 
         Raises:
             DeviceFault: the device computes it wrongly.
@@ -164,7 +163,7 @@ class CaseNight:
                     fault="failed",
                     hint=f"edgeship devices check {self.device.name}",
                 )
-        return tuple(value for bench in benches for value in [alternation.figures(bench).get("latency")] if value)
+        return tuple(map(alternation.figures, benches))
 
     def _replayed(self, side: Side) -> Figures | None:
         """Return the next run of a side that was kept before; None where there is none, or it ended with a fault."""

@@ -95,7 +95,7 @@ class _Nights:
 
 
 def reference(night: Night) -> float:
-    """Return the logarithm of a night's reference workload, nan without: it is a time, whatever the metric is."""
+    """Return the logarithm of a night's reference workload, nan without: it is a time or a memory, also of a metric that is not."""
     return _median_log(night.reference)
 
 

@@ -102,6 +102,16 @@ def test_a_metric_that_the_device_does_not_tell() -> None:
     assert sides(settled.runs) == "ABBA"
 
 
+def test_a_reference_is_of_the_same_metric() -> None:
+    """A time of the reference workload is nothing to hold a memory against: it once made a regression of 777 %."""
+    before = tuple(Night((37.37 + 0.01 * night,), (), (37.73,)) for night in range(3))
+    memory = Question(alternation.COUNTED_MEMORY, before, prior=alternation.COUNTED_MEMORY_PRIOR)
+    run = {"latency": 0.8, "memory": 37.44}
+    settled = settle([memory], lambda side, ordinal: run, reference=[{"latency": 0.632, "memory": 37.73}], repeats=1)
+    assert settled.verdicts[0].decision == "same"
+    assert alternation.tonight(memory, settled.runs, [{"latency": 0.632}]).reference == ()
+
+
 def test_new_alone_and_counted() -> None:
     """The same artifact again is not alternated; a counted board says it all in one run."""
     source = np.random.default_rng(5)
