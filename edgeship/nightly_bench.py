@@ -42,7 +42,7 @@ class Bench:
 
     def _work(self) -> None:
         if nightly_health.quarantined(self.tonight, self.device) is not None:
-            self._heal()
+            self._heal(waiting=True)
         while (job := self.queue.take(self.device, until=self.tonight.until)) is not None:
             if self._out is not None:
                 self._failed(job, self._out)
@@ -77,7 +77,13 @@ class Bench:
         ) as lease:  # fmt: skip
             job.busy_since = None
             self._keep_on()
-            return self._case(job).measure(lease)
+            try:
+                return self._case(job).measure(lease)
+            except DeviceFault as fault:
+                if lease.held:
+                    raise
+                text = f"{self.device.name}: its lease was lost: the history could not be reached, or this machine stood still"
+                raise DeviceFault(text, fault="busy") from fault
 
     def _keep_on(self) -> None:
         """Have a virtual board started once for all that is measured on it."""
@@ -124,10 +130,10 @@ class Bench:
         self._give_up(job, error)
         self.queue.done(job)
 
-    def _heal(self) -> None:
-        """Try to get a quarantined device back; else it is out for tonight."""
+    def _heal(self, *, waiting: bool = False) -> None:
+        """Try to get a quarantined device back; else it is out for tonight. `waiting`: it has been since an earlier night."""
         standing = nightly_health.quarantined(self.tonight, self.device)
-        if standing is not None and not nightly_health.heal(self.tonight, self.device):
+        if standing is not None and not nightly_health.heal(self.tonight, self.device, waiting=waiting):
             text = f"{self.device.name}: quarantined since {standing.at[:16]}: {standing.reason}"
             hint = f"edgeship devices check {self.device.name}; it is released by the next night in which it is well"
             self._out = DeviceFault(text, fault="failed", hint=hint)

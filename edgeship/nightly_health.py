@@ -19,6 +19,7 @@ from edgeship.suite import seconds
 
 IN_A_ROW = 3
 _HOOK_TIMEOUT_S = 300.0
+_OTHERS_S = 60  # for somebody who measures on it just now
 Event = Literal["quarantined", "released", "power-cycled", "unhealthy"]
 
 
@@ -53,10 +54,17 @@ def quarantined(tonight: Tonight, device: Device) -> HealthEvent | None:
     return tonight.kept.health(device.name).quarantined
 
 
-def heal(tonight: Tonight, device: Device) -> bool:
-    """Power-cycle a quarantined device where the suite has a hook, check it, and release it if it is well."""
-    cycled = _power_cycle(tonight, device)
-    error = _checked(tonight, device, patient=cycled)
+def heal(tonight: Tonight, device: Device, *, waiting: bool = False) -> bool:
+    """Power-cycle a quarantined device where the suite has a hook, check it, and release it if it is well.
+
+    Args:
+        waiting: it has been quarantined for some time, and may have been mended: it is checked before its power is cut.
+    """
+    error: EdgeshipError | None = None
+    if not waiting or (error := _checked(tonight, device, patient=False)) is not None:
+        cycled = _power_cycle(tonight, device)
+        if cycled or error is None:
+            error = _checked(tonight, device, patient=cycled)
     if error is None:
         _tell(tonight, device, "released", "the reference workload ran there and its outputs are right")
         return True
@@ -101,7 +109,7 @@ def _reference(tonight: Tonight, device: Device) -> None:
     tonight.check(device)
     given = tonight.artifacts.assignment(tonight.artifacts.reference())
     bench = nightly_run.measure(
-        device, given, tonight.endings, limit_s=seconds(tonight.suite.run_limit),
+        device, given, tonight.endings, limit_s=seconds(tonight.suite.run_limit), wait_s=_OTHERS_S,
         on_progress=tonight.listener.on_progress,
     )  # fmt: skip
     if bench.golden.failed:

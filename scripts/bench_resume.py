@@ -2,8 +2,7 @@
 
     uv run python scripts/bench_resume.py [--kills 30] [--seed 0] [--history URL]
 
-Every night measures four small cases on this machine (`local`), with a reference workload and three runs of each. SIGKILL goes
-to edgeship at a moment drawn from the whole length of such a night; then `--resume` goes on, and may be killed again. After
+Every night measures three small cases on this machine (`local`): the reference workload and two runs of each. SIGKILL goes to edgeship at a moment drawn from the whole length of such a night; then `--resume` goes on, and may be killed again. After
 every kill what is kept is read; at the end of the night all of it has to be there still, and the runs of each case have to
 be those of a night that nobody killed. Linux only.
 """
@@ -26,15 +25,17 @@ from typing import Any
 from edgeship import history
 
 EDGESHIP = (sys.executable, "-m", "edgeship.cli")
-CASES, RUNS = 4, 3
+CASES, RUNS = 3, 2
+MODEL = Path(history.__file__).parent.parent / "data/reference/model.tflite"
 SUITE = f"""
 name = "resume"
-models = ["digits"]
-recipes = ["int8", "dynamic-int8", "float16", "float32"]
+models = ["{MODEL}"]
+recipes = ["dynamic-int8", "float16", "float32"]
 devices = ["local"]
 repeats = {RUNS}
 lease = "3s"
 [gates]
+latency = false
 memory = false
 [bench]
 runs = 16

@@ -25,7 +25,7 @@ recipes = ["float32"]
 repeats = 1
 backoff = "1s"
 lease = "3s"
-boot = "20s"
+boot = "2m"
 [gates]
 memory = false
 [bench]
