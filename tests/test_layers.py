@@ -31,7 +31,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("report.terminal", "report.device_terminal", "report.build_page", "report.trial_terminal", "record"),
     ("report.junit", "report.markdown", "report.night_terminal", "report.history_terminal", "report.site"),
     ("report.site_page",),
-    ("report.case_charts", "report.expectation", "report.night_summary", "history_view"),
+    ("report.site_charts",),
+    ("report.case_charts", "report.expectation", "report.night_summary", "report.story", "history_view"),
     ("report.bench_page",),
     (
         "report.charts",

@@ -19,12 +19,16 @@ Value = float | None
 
 @dataclass(frozen=True)
 class Mark:
-    """One night's point: its anchor in the page, what is said when it is pointed at, its colour."""
+    """One night's point: its anchor in the page, what is said when it is pointed at, its colour.
+
+    Without a value a dotted line goes up, unless it is `silent`.
+    """
 
     value: Value
     anchor: str
     words: str
     colour: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Panel:
         labels: place → words under the axis.
         least: the smallest range that is shown.
         height: class of its height.
+        scale: what values are multiplied by where their figures are written.
     """
 
     name: str
@@ -64,7 +69,7 @@ class Panel:
     labels: Sequence[tuple[int, str]] = ()
     least: float = 0.0
     height: str = ""
-    unit: str = ""
+    scale: float = 1.0
 
 
 def draw(panel: Panel) -> str:
@@ -75,10 +80,11 @@ def draw(panel: Panel) -> str:
     low, high = min(found), max(found)
     margin = max(0.08 * (high - low), (panel.least - (high - low)) / 2, 1e-4 * abs(high), 1e-9)
     y = Axis(low - margin if low < 0 else max(low - margin, 0.0), high + margin, _HIGH, 0.0)
-    ticks = y.ticks(3 if panel.height else 4)
-    drawn = "".join((*_behind(panel, y, ticks), *_points(panel, y)))
+    written = Axis(y.low * panel.scale, y.high * panel.scale, _HIGH, 0.0)
+    ticks = written.ticks(3 if panel.height else 4)
+    drawn = "".join((*_behind(panel, y, [tick / panel.scale for tick in ticks]), *_points(panel, y)))
     shown = "".join(
-        f'<span class="y" style="top:{y.at(tick):.1f}%">{y.label(tick)}{panel.unit}</span>' for tick in ticks
+        f'<span class="y" style="top:{written.at(tick):.1f}%">{written.label(tick)}</span>' for tick in ticks
     )
     under = "".join(
         f'<span class="x{" fine" if number % 2 else ""}" style="left:{_across(panel, place) / 10:.1f}%">{escape(words)}</span>'
@@ -182,6 +188,8 @@ def _points(panel: Panel, y: Axis) -> Iterator[str]:
         yield f'<path class="runs" d="{runs}"/>'
     yield _line(panel, y, [mark.value for mark in panel.marks], "new")
     for place, mark in enumerate(panel.marks):
+        if mark.value is None and mark.silent:
+            continue
         x = _across(panel, place)
         shape = (
             f'class="none" d="M{x:.1f} 4V96"'

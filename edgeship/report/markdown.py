@@ -73,7 +73,7 @@ def _table(comparisons: Sequence[Comparison], *, reasons: bool) -> Iterator[str]
         yield ""
         for one in comparisons:
             if one.verdict.decision == "slower":
-                yield f"- {_code(one.case.name)} {one.metric} {_plain(one.verdict.reason)}"
+                yield f"- {_code(one.case.name)} {_plain(one.why)}"
 
 
 def _folded(title: str, lines: Iterable[str], shown: bool) -> Iterator[str]:

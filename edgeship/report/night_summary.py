@@ -58,6 +58,11 @@ class Comparison:
         return decision_word(self.verdict.metric, self.verdict.decision)
 
     @property
+    def why(self) -> str:
+        """Return the reason; of a limit it names the metric itself."""
+        return f"{self.metric} {self.verdict.reason}" if self.kind == "regression" else self.verdict.reason
+
+    @property
     def colour(self) -> str:
         """Return what the mark is coloured by."""
         return COLOUR[self.verdict.decision]
@@ -160,10 +165,12 @@ def change(metric: str, effect: float) -> str:
     known = METRICS[metric]
     shown = -effect if known.higher_is_better else effect
     if not known.relative:
-        return f"{shown:+.4f}".replace("-", _MINUS)
+        return f"{shown:+.4f}".replace("-", _MINUS) if abs(shown) >= 5e-5 else "0"
     percentage = 100 * shown
     if abs(percentage) < 0.005:
         return "0 %"
+    if percentage >= 1000:
+        return f"{1 + shown:,.3g} times"
     return f"{percentage:+.{1 if abs(percentage) >= 1 else 2}f} %".replace("-", _MINUS)
 
 

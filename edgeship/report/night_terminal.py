@@ -34,9 +34,9 @@ class NightTerminal:
         """
         cases = sorted(night.cases, key=lambda case: (case.device, case.model, case.recipe, case.target))
         devices = len({case.device for case in cases})
-        self.console.print(
-            f"[bold]{_shown(night.suite)}[/]: {len(cases)} cases on {devices} devices, {artifacts} artifacts; night {_shown(night.id)}"
-        )
+        counts = ", ".join([_count(len(cases), "case"), _count(devices, "device"), _count(artifacts, "artifact")])
+        begun = f"; night {_shown(night.id)}" if night.began else ""
+        self.console.print(f"[bold]{_shown(night.suite)}[/]: {counts}{begun}")
         for device, on_it in groupby(cases, key=lambda case: case.device):
             self.console.print(f"  [bold]{_shown(device)}[/]")
             for case in on_it:
@@ -58,9 +58,7 @@ class NightTerminal:
             self.console.print(f"  [dim]and {len(same) - _MOST_SAME} more without a change[/]")
         for one in summary.comparisons:
             if one.verdict.decision in ("slower", "faster"):
-                self.console.print(
-                    f"  [{_COLOURS[one.colour]}]{_case(one.case)} {one.metric}[/]: {_shown(one.verdict.reason)}"
-                )
+                self.console.print(f"  [{_COLOURS[one.colour]}]{_case(one.case)}[/] {_shown(one.why)}")
         for lost in summary.lost:
             self.console.print(f"  [bold yellow]not measured[/] {_case(lost.case)}: {_shown(lost.words)}")
         for case, fault in summary.overcome:
@@ -81,6 +79,10 @@ def _table(comparisons: Sequence[Comparison]) -> Table:
             f"{_shown(one.figure)}{simulated}",
         )  # fmt: skip
     return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _case(case: Case) -> str:

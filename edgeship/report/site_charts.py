@@ -36,9 +36,10 @@ def charts(story: Story, course: expectation.Course, rows: Sequence[Row]) -> Ite
     rules = _rules(nights, [each.place - skipped for each in course.changes if each.place > skipped])
     marks = [_mark(middle(night.figures.new), row) for night, row in zip(nights, shown, strict=True)]
     baseline = [middle(night.figures.old) for night in nights]
+    scale, unit = _times(nights)
     latency = Panel(
-        "p50 of each night in milliseconds", marks, [night.figures.new for night in nights], course.bands[skipped:],
-        lines=[Line(baseline, "old")], rules=rules, labels=labels,
+        f"p50 of each night in {unit}", marks, [night.figures.new for night in nights], course.bands[skipped:],
+        lines=[Line(baseline, "old")], rules=rules, labels=labels, scale=scale,
     )  # fmt: skip
     signs = {
         "new": "median of a night", "band": "95 % of unchanged nights", "old": "the baseline beside it",
@@ -48,12 +49,15 @@ def charts(story: Story, course: expectation.Course, rows: Sequence[Row]) -> Ite
     there |= {"band"} if any(course.bands[skipped:]) else set()
     there |= {"old"} if any(baseline) else set()
     there |= {"none"} if any(mark.value is None for mark in marks) else set()
-    title = f"Latency, ms{f', the last {CHARTED} nights' if skipped else ''}"
+    title = f"Latency, {unit}{f', the last {CHARTED} nights' if skipped else ''}"
     yield Chart(
         title, Markup(case_charts.draw(latency)), [(kind, words) for kind, words in signs.items() if kind in there]
     )
     if skipped:
-        yield Chart(f"Latency, ms, all {len(rows)} nights", Markup(case_charts.draw(_overview(story, rows))))
+        yield Chart(
+            f"Latency, {_times(story.nights)[1]}, all {len(rows)} nights",
+            Markup(case_charts.draw(_overview(story, rows))),
+        )
     if any(night.night in story.verdicts for night in nights):
         yield _effects(story, nights, shown, rules)
 
@@ -65,8 +69,9 @@ def panels(story: Story, rows: Sequence[Row], by_night: Mapping[str, Sequence[Po
     warmth = [
         max((p.hottest_c for p in by_night[night.night] if p.hottest_c is not None), default=None) for night in nights
     ]
+    scale, unit = _scale(reference)
     told: list[tuple[str, Sequence[float | None], str]] = [
-        ("Reference workload on this device, ms", reference, "latency"), ("Hottest sensor, °C", warmth, ""),
+        (f"Reference workload on this device, {unit}", reference, "latency"), ("Hottest sensor, °C", warmth, ""),
     ]  # fmt: skip
     for metric, title in _OTHERS.items():
         others = {night.night: middle(night.figures.new) for night in story.others.get(metric, ())}
@@ -78,10 +83,11 @@ def panels(story: Story, rows: Sequence[Row], by_night: Mapping[str, Sequence[Po
             (only,) = known
             still.append(f"{title.partition(',')[0].lower()} {value(metric, only) if metric else f'{only:.0f} °C'}")
         elif known:
-            scale = _KIB if metric == "size" else 1.0
-            scaled = [None if each is None else each / scale for each in values]
-            marks = [_mark(each, row, plain=True) for each, row in zip(scaled, shown, strict=True)]
-            panel = Panel(title, marks, labels=_labels(shown, 3), height="low", least=0.0 if metric else 1.0)
+            marks = [_mark(each, row, plain=True) for each, row in zip(values, shown, strict=True)]
+            times = {"size": 1 / _KIB, "latency": scale}.get(metric, 1.0)
+            panel = Panel(
+                title, marks, labels=_labels(shown, 3), height="low", least=0.0 if metric else 1.0, scale=times
+            )
             drawn.append(Chart(title, Markup(case_charts.draw(panel))))
     return drawn, still
 
@@ -100,7 +106,10 @@ def _effects(story: Story, nights: Sequence[CaseNight], rows: Sequence[Row], rul
     bars = [
         None if each is None or each.ci95 is None else (100 * each.ci95[0], 100 * each.ci95[1]) for each in verdicts
     ]
-    marks = [_mark(effect, row) for effect, row in zip(effects, rows, strict=True)]
+    marks = [
+        _mark(effect, row, silent=bool(night.figures.new))
+        for effect, row, night in zip(effects, rows, nights, strict=True)
+    ]
     panel = Panel(
         "Change against the baseline in percent", marks, bars=bars, zero=0.0, rules=rules, labels=_labels(rows), least=2.0,
         height="low",
@@ -117,12 +126,23 @@ def _overview(story: Story, rows: Sequence[Row]) -> Panel:
     ]
     marks = [_mark(middle(figures), rows[start]) for start, figures in zip(starts, chosen, strict=True)]
     labels = _labels([rows[start] for start in starts])
-    return Panel("p50 of all nights in milliseconds", marks, labels=labels, height="low")
+    scale, unit = _times(story.nights)
+    return Panel(f"p50 of all nights in {unit}", marks, labels=labels, height="low", scale=scale)
 
 
-def _mark(told: float | None, row: Row, *, plain: bool = False) -> Mark:
+def _mark(told: float | None, row: Row, *, plain: bool = False, silent: bool = False) -> Mark:
     colour = row["colour"] if row["colour"] != "doubt" and not plain else ""
-    return Mark(told, row["anchor"], row["words"], colour)
+    return Mark(told, row["anchor"], row["words"], colour, silent)
+
+
+def _times(nights: Sequence[CaseNight]) -> tuple[float, str]:
+    return _scale([figure for night in nights for figure in (*night.figures.new, *night.figures.old)])
+
+
+def _scale(times_ms: Sequence[float | None]) -> tuple[float, str]:
+    """Return what milliseconds are multiplied by where they are written, and the unit: microseconds if all are few."""
+    longest = max((each for each in times_ms if each is not None), default=1.0)
+    return (1.0, "ms") if longest >= 1 else (1e3, "µs")
 
 
 def _labels(rows: Sequence[Row], about: int = 7) -> list[tuple[int, str]]:

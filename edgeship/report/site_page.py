@@ -41,7 +41,8 @@ def render(
     alarms = [one for one in judged if one.verdict.alarm]
     kind = "missed" if alarms else "doubtful" if lost else "passed" if judged else "built"
     words = [
-        f"{one.metric} {one.word}{f' by {one.change}' if one.change else ''} ({one.case.recipe})" for one in alarms
+        f"{f'{one.metric} {one.word} by {one.change}' if one.kind == 'regression' else one.why} ({one.case.recipe})"
+        for one in alarms
     ]
     words += [f"{one.case.recipe} was not measured: {one.words}" for one in lost]
     told = "; ".join(words) or (f"No regression in {night.id}." if judged else f"Not part of {night.id}.")
