@@ -14,8 +14,8 @@ where they lie off by far, only that one counts (`chance.shifted`). Without old 
 *Noise.* Not assumed normal, nor equal for devices: residuals of the history are drawn again through the whole estimate
 (`chance.by_chance`), so heavy tails, two modes and the uncertainty of a short history are in the p-value.
 
-*Looks and alpha.* `alpha` is the probability that an unchanged comparison raises anything: two thirds of it for slower, one for
-faster, since a slowdown that is missed costs more. 15 % are kept back, for twenty nights do not show the noise exactly. Of
+*Looks and alpha.* `alpha` is the probability that an unchanged comparison raises anything: four fifths of it for slower, one for
+faster, since a slowdown that is missed costs more. 10 % are kept back, for twenty nights do not show the noise exactly. Of
 the rest, 6/10 go to tonight alone, 3/10 to the last three nights of the trial
 together, 1/10 to change points in the history (`creep`); parts that cannot be used go to the others in proportion. Within a
 night there are two looks, and the first spends nothing: it can only end the night as `same`, or ask for more runs. A verdict of a
@@ -51,8 +51,8 @@ Decision = Literal["slower", "same", "faster", "cannot-tell"]
 ALPHA = 0.01
 _WINDOW = 3  # nights of a trial that are judged together
 _TONIGHT, _TOGETHER, _CREEP = 0.6, 0.3, 0.1
-_SPENT = 0.85
-_SLOWER = 2 / 3  # of alpha: a slowdown that is missed costs more than a gain that is missed
+_SPENT = 0.9
+_SLOWER = 0.8  # of alpha: a slowdown that is missed costs more than a gain that is missed
 _SUSPECT = 0.2  # two-sided: tonight is measured again
 _EXCLUDES = 0.005  # one-sided: before all runs are made, `same` must exclude the tolerance this surely
 _EXCLUDES_AT_LAST = 0.05
