@@ -9,13 +9,14 @@ Jenkins splits the class at its last dot. Within https://github.com/jenkinsci/xu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from edgeship import __version__
 from edgeship.nightly_record import Case, NightRecord, Run
-from edgeship.report.night_summary import Comparison, Lost, Summary, summarize
+from edgeship.report.night_summary import Comparison, Lost, summarize
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -24,29 +25,42 @@ def render(night: NightRecord) -> bytes:
     """Return the XML file's bytes."""
     summary = summarize(night)
     root = ElementTree.Element("testsuites", name=_clean(f"edgeship nightly {night.suite}"))
-    cases = list(dict.fromkeys([*night.cases, *(run.case for run in night.runs)]))
-    for device in dict.fromkeys(case.device for case in cases):
-        root.append(_device(night, summary, device, [case for case in cases if case.device == device]))
+    by_device: dict[str, dict[Case, _Told]] = {}
+    for case in [*night.cases, *(run.case for run in night.runs)]:
+        by_device.setdefault(case.device, {}).setdefault(case, _Told())
+    for run in night.runs:
+        by_device[run.case.device][run.case].runs.append(run)
+    for one in summary.comparisons:
+        by_device.setdefault(one.case.device, {}).setdefault(one.case, _Told()).comparisons.append(one)
+    lost = {one.case: one for one in summary.lost}
+    for device, cases in by_device.items():
+        root.append(_device(night, device, cases, lost))
     _count(root, root.findall("testsuite"))
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _device(night: NightRecord, summary: Summary, device: str, cases: list[Case]) -> ElementTree.Element:
-    mine = [run for run in night.runs if run.case.device == device]
-    suite = ElementTree.Element(
-        "testsuite", name=_clean(device), hostname=_clean(device), timestamp=_timestamp(night.began)
-    )
-    suite.append(_properties(_told(night, mine)))
-    for case in cases:
-        runs = [run for run in mine if run.case == case]
-        lost = next((one for one in summary.lost if one.case == case), None)
-        suite.append(_measured(night.suite, case, runs, lost))
-        for one in sorted((one for one in summary.comparisons if one.case == case), key=lambda one: one.metric):
+@dataclass
+class _Told:
+    """What there is of one case."""
+
+    runs: list[Run] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+
+
+def _device(
+    night: NightRecord, device: str, cases: Mapping[Case, _Told], lost: Mapping[Case, Lost]
+) -> ElementTree.Element:
+    name = _clean(device)
+    suite = ElementTree.Element("testsuite", name=name, hostname=name, timestamp=_timestamp(night.began))
+    suite.append(_properties(_told(night, [run for told in cases.values() for run in told.runs])))
+    for case, told in cases.items():
+        suite.append(_measured(night.suite, case, told.runs, lost.get(case)))
+        for one in sorted(told.comparisons, key=lambda one: one.metric):
             suite.append(_compared(night.suite, one))
     tests = suite.findall("testcase")
-    for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        suite.set(name, str(sum(test.find(kind) is not None for test in tests)))
+    for kind, count in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(count, str(sum(test.find(kind) is not None for test in tests)))
     suite.set("tests", str(len(tests)))
     suite.set("time", f"{sum(float(test.get('time', '0')) for test in tests):.3f}")
     return suite
