@@ -16,7 +16,7 @@ _MARKS = {"slower": "❌", "cannot-tell": "❔", "faster": "🟢", "same": "✅"
 _LOUD = ("slower", "faster")
 _MOST_OPEN = 20
 _SPECIAL = re.compile(r"[\\`*_\[\]~$]")
-_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)")  # a mention, an issue, an address
 _NO_SPACE = "\N{ZERO WIDTH SPACE}"
 
@@ -68,7 +68,8 @@ def _table(comparisons: Sequence[Comparison], *, reasons: bool) -> Iterator[str]
             f"{_MARKS[one.verdict.decision]} {one.word}", _code(f"{case.model} {case.recipe}"), _code(case.device),
             one.metric, one.change or "-", one.interval or "-", f"{one.figure}{' simulated' if one.simulated else ''}",
         )  # fmt: skip
-        yield f"| {' | '.join(cells)} |"
+        bars_kept = (cell.replace("|", "\\|") for cell in cells)  # in code too, a bar ends a table's cell
+        yield f"| {' | '.join(bars_kept)} |"
     if reasons:
         yield ""
         for one in comparisons:
@@ -90,12 +91,12 @@ def _short(text: str) -> str:
 def _plain(text: str) -> str:
     """Return text that Markdown shows as it is: on one line, nothing in it a link, a mention or HTML."""
     escaped = _SPECIAL.sub(lambda found: f"\\{found.group()}", _one_line(text))
-    return _LINKING.sub(_NO_SPACE, "".join(_HTML.get(each, each) for each in escaped))
+    return "".join(_HTML.get(each, each) for each in _LINKING.sub(_NO_SPACE, escaped))
 
 
 def _code(text: str) -> str:
     """Return a name as code, in which nobody is mentioned."""
-    shown = _one_line(text).replace("|", "\\|")
+    shown = _one_line(text)
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     edge = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{edge}{shown}{edge}{fence}"
