@@ -28,6 +28,7 @@ retries = 1
 lease = "3s"
 backoff = "1s"
 [gates]
+latency = false
 memory = false
 [bench]
 runs = 16
@@ -36,7 +37,7 @@ warmup_seconds = 0.02
 shared_machine = true
 [[budget]]
 device = "p*"
-size_bytes = 1000000
+latency_ms = 1000
 """
 TIMEOUT_S = 900.0  # where other tests use the same cores
 DEVICES = ("pi", "phone", "virtual:rpi4")
@@ -60,7 +61,10 @@ def suite(
     for seed, name in enumerate(("small", "other", "third")):
         separable(seed=seed).write(tmp_path / f"{name}.tflite")
     (tmp_path / "suite.toml").write_text(SUITE)
-    variables = {"EDGESHIP_DEVICES": str(tmp_path / "devices.toml")}
+    variables = {
+        "EDGESHIP_DEVICES": str(tmp_path / "devices.toml"),
+        "HOME": str(desk.home),
+    }  # adb's server runs already
     return CommandLine(running_home, tmp_path, variables), tmp_path / "suite.toml"
 
 
@@ -84,13 +88,13 @@ def test_three_models_on_three_devices_killed_and_resumed(suite: tuple[CommandLi
     assert before <= {one.id for one in night.runs}
     for case in night.cases:
         made = Counter((one.role, one.ordinal) for one in night.runs if one.case == case)
-        assert made == {("reference", 0): 1, ("new", 1): 1, ("new", 2): 1}, case.name
+        assert made == {("reference", 0): 1, ("new", 1): 1}, case.name
         told = {finding.verdict.metric for finding in night.findings if finding.case == case}
-        budget = {"size budget"} if case.device.startswith("p") else set[str]()
-        assert told == {"latency", "size", "quality"} | budget, case.name
+        budget = {"latency budget"} if case.device.startswith("p") else set[str]()
+        assert told == {"size", "quality"} | budget, case.name
     assert {one.case.device for one in night.runs} == set(DEVICES)
     assert all(one.bench is not None and not one.bench.golden.failed for one in night.runs)
-    assert answer.table["exit"] == 0 and len(answer.table["verdicts"]) == 9 * 3 + 6
+    assert answer.table["exit"] == 0 and len(answer.table["verdicts"]) == 9 * 2 + 6
     assert len(ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")) >= 9
     assert "9 cases on 3 devices" in (tmp_path / "summary.md").read_text()
     assert (tmp_path / "site" / "index.html").stat().st_size > 1000
