@@ -17,7 +17,7 @@ class TimeUp(DeviceFault):
     """The night's time was up before a case was measured."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, fault="timeout", hint="time_limit in the suite; --resume goes on where it stopped")
+        super().__init__(message, fault="timeout", hint="time_limit in the suite")
 
 
 class Stopped(DeviceFault):
