@@ -39,7 +39,9 @@ class TrialTerminal:
             f"{_BADGES[record.decision]} on {_shown(record.device)} ({_shown(record.target)}){simulated}"
         )
         for letter, one in (("A", record.a), ("B", record.b)):
-            self.console.print(f"  [bold]{letter}[/] {_shown(one.artifact)} [dim]{one.sha256[:12]}, {one.runs} runs[/]")
+            self.console.print(
+                f"  [bold]{letter}[/] {_shown(one.artifact)} [dim]{one.sha256[:12]}, {_runs(one.runs)}[/]"
+            )
         self.console.print(_table(record))
         self._dots(record.runs)
         for verdict in record.verdicts:
@@ -81,7 +83,7 @@ class TrialTerminal:
         for doubt, count in _counted(record.doubts):
             alike = f" (and {count - 1} like it)" if count > 1 else ""
             self.console.print(f"  [dim]doubt: {_shown(doubt)}{alike}[/]")
-        self.console.print(f"  [dim]took {record.seconds:.0f} s, {len(record.runs)} runs in turn[/]")
+        self.console.print(f"  [dim]took {record.seconds:.0f} s, {_runs(len(record.runs))} in turn[/]")
 
 
 def _table(record: TrialRecord) -> Table:
@@ -107,6 +109,10 @@ def _interval(verdict: Verdict) -> str:
     if METRICS[verdict.metric].higher_is_better:
         ends.reverse()
     return " … ".join((ends[0].removesuffix(" %"), ends[1]))
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
 
 
 def _value(metric: str, number: float | None) -> str:
