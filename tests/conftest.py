@@ -16,9 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 from typer.testing import CliRunner
 
+# How long an example takes says more of the machine's other work than of the code.
+hypothesis.settings.register_profile("edgeship", deadline=None)
+hypothesis.settings.load_profile("edgeship")
 HERE = Path(__file__).parent
 TIMEOUT_S = 300.0
 

@@ -324,7 +324,9 @@ def test_operators_are_timed(model: Path, images: tuple[Path, Any]) -> None:
 
 
 def test_operators_add_up_to_an_inference(large: Path) -> None:
-    found = Asked()(order("operators", large), program=profiler).result["operators"]
+    said = Asked()(order("operators", large), program=profiler).result
+    found = said["operators"]
+    assert found, said["why"]
     assert found[0]["name"].startswith("Delegate/Fully Connected")
     samples = Asked()(order("measure", large)).result["samples_ns"]
     assert 0.3 < sum(entry["ms"] for entry in found) / (np.median(samples) / 1e6) < 3
