@@ -67,12 +67,18 @@ def write(history: History, folder: Path, *, night: NightRecord) -> Path:
     check(folder)
     summary, style = summarize(night), _style()
     benches = {run.case: run.bench for run in night.runs if run.bench is not None and run.role == "new"}
+    lost = {one.case: one for one in summary.lost}
+    by_case: dict[Case, list[Comparison]] = {}
+    for one in summary.comparisons:
+        by_case.setdefault(one.case, []).append(one)
     pages: dict[Case, str] = {}
     cards = []
     with no_space_named(folder):
         for name, stories in _pages(history, benches):
             manifests = _write_manifests(history, folder, stories)
-            _write(folder / name, site_page.render(stories, night, summary, manifests=manifests, style=style))
+            judged = [one for story in stories for one in by_case.get(story.case, ())]
+            gone = [lost[story.case] for story in stories if story.case in lost]
+            _write(folder / name, site_page.render(stories, night, judged, gone, manifests=manifests, style=style))
             pages |= {story.case: name for story in stories}
             cards.append(_card(name, stories))
         nights = _nights(history)

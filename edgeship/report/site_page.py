@@ -14,7 +14,7 @@ from edgeship.history.figures import CaseNight, Point
 from edgeship.measurement import BenchRecord
 from edgeship.nightly_record import NightRecord
 from edgeship.report import conditions, expectation, site_charts
-from edgeship.report.night_summary import COLOUR, Summary, change, change_interval, decision_word, value
+from edgeship.report.night_summary import COLOUR, Comparison, Lost, change, change_interval, decision_word, value
 from edgeship.report.page import environment
 from edgeship.report.story import Story, middle, moment
 
@@ -23,22 +23,21 @@ _LABELS = {"memory": "Peak memory", "size": "Size", "quality": "Quality"}
 
 
 def render(
-    stories: Sequence[Story], night: NightRecord, summary: Summary, *, manifests: Mapping[str, str], style: Markup
-) -> str:
+    stories: Sequence[Story], night: NightRecord, judged: Sequence[Comparison], lost: Sequence[Lost], *,
+    manifests: Mapping[str, str], style: Markup,
+) -> str:  # fmt: skip
     """Return the page of one model on one device.
 
     Args:
         stories: its cases.
+        judged: tonight's verdicts on them, and `lost` those that brought no figure.
         manifests: sha256 of an artifact → address of the page of its manifest, relative to this page.
         style: the style sheet, which the page carries itself.
     """
     case = stories[0].case
-    alarmed = {one.case for one in summary.comparisons if one.verdict.alarm}
-    stories = sorted(stories, key=lambda story: story.case not in alarmed)
-    mine = {story.case for story in stories}
-    judged = [one for one in summary.comparisons if one.case in mine]
-    lost = [one for one in summary.lost if one.case in mine]
     alarms = [one for one in judged if one.verdict.alarm]
+    alarmed = {one.case for one in alarms}
+    stories = sorted(stories, key=lambda story: story.case not in alarmed)
     kind = "missed" if alarms else "doubtful" if lost else "passed" if judged else "built"
     words = [
         f"{f'{one.metric} {one.word} by {one.change}' if one.kind == 'regression' else one.why} ({one.case.recipe})"
@@ -54,7 +53,7 @@ def render(
 
 
 def _section(
-    story: Story, anchor: str, night: NightRecord, lost: Sequence[Any], manifests: Mapping[str, str]
+    story: Story, anchor: str, night: NightRecord, lost: Sequence[Lost], manifests: Mapping[str, str]
 ) -> dict[str, Any]:
     counted = story.bench.conditions.counted if story.bench else story.simulated
     course = expectation.course(story.nights, counted=counted)
