@@ -99,12 +99,15 @@ def test_a_hook_power_cycles_a_quarantined_board(kept: History, lab: Drawer, tmp
         while not asked.exists() and time.monotonic() < until:
             time.sleep(0.2)
         lab.boards[0].start()
+        over.wait()  # the board's first process ends with the thread that started it
 
-    person = threading.Thread(target=switch)
+    over = threading.Event()
+    person = threading.Thread(target=switch, daemon=True)
     person.start()
     script = f"echo $1 $2 > {shlex.quote(str(asked))}"
     hook = f'hook = ["sh", "-c", "{script}", "hook", "{{device}}", "{{event}}"]'
     done = night(kept, tmp_path, f'devices = ["board-1"]\nretries = 3\n{hook}')
+    over.set()
     person.join()
     assert asked.read_text() == "board-1 power-cycle\n"
     events = [event.event for event in done.health]
