@@ -67,21 +67,20 @@ def main() -> None:
         began = time.monotonic()
         trial.finish()
         length = time.monotonic() - began
+        trial.examine(frozenset())
         print(f"a whole night takes {length:.1f} s", flush=True)
         killed, nights, moments = 0, 0, Counter[str]()
         while killed < options.kills:
             before: frozenset[str] = frozenset()
-            moment: str | None = "killed"
-            while killed < options.kills:
-                moment = trial.kill_after(rng.uniform(0, length))
-                if moment is None:
-                    break
+            while killed < options.kills and trial.killed_after(rng.uniform(0, length)):
                 killed += 1
-                moments[moment] += 1
-                now = trial.kept()
+                now, ended = trial.kept()
+                moments["after its end" if ended else "with runs kept" if now else "before its first run"] += 1
                 check(before <= now, f"after kill {killed} {len(before - now)} runs were gone")
                 before = now
-            if moment is not None:
+                if ended:
+                    break
+            if not trial.kept()[1]:
                 trial.finish()
             nights += 1
             trial.examine(before)
@@ -102,6 +101,7 @@ class Trial:
         self.folder, self.url, self.cases = folder, url, cases
         self.expected = Counter({("reference", 0): 1, **{("new", 1 + number): 1 for number in range(repeats)}})
         self.runs = self.resumed = 0
+        self.examined: set[str] = set()
         self.environment = {**os.environ, "EDGESHIP_HOME": str(folder / "home")}
         self._command = (*EDGESHIP, "nightly", str(folder / "suite.toml"), "--history", url, "--resume", "--json")
 
@@ -111,31 +111,33 @@ class Trial:
         check(done.returncode in (0, 7), f"exit {done.returncode}: {done.stdout[-500:]}{done.stderr[-2000:]}")
         self.night = json.loads(done.stdout)["night"]
 
-    def kill_after(self, seconds: float) -> str | None:
-        """Kill a night after so many seconds; return what it was at, or None where it had come to its end."""
+    def killed_after(self, seconds: float) -> bool:
+        """Kill a night after so many seconds; return False where its process had come to its end."""
         process = subprocess.Popen(
             self._command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             process.wait(seconds)
-            return None
+            return False
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        kept = self.kept()
-        return "before its first run" if not kept else "with runs kept"
+        return True
 
-    def kept(self) -> frozenset[str]:
-        """Return the ids of the runs of the night that is under way."""
+    def kept(self) -> tuple[frozenset[str], bool]:
+        """Return the ids of the runs of the night that is under way, and whether it has ended: killed behind its end."""
         with history.open(self.url) as opened:
-            night = opened.unfinished("resume")
-            return frozenset() if night is None else frozenset(run.id for run in night.runs)
+            night, ended = opened.unfinished("resume"), opened.latest("resume")
+        if night is None and ended is not None and ended.id not in self.examined:
+            return frozenset(run.id for run in ended.runs), True
+        return frozenset() if night is None else frozenset(run.id for run in night.runs), False
 
     def examine(self, before: frozenset[str]) -> None:
         """Hold the night that has ended against one that nobody killed."""
         with history.open(self.url) as opened:
             night = opened.latest("resume")
         assert night is not None
+        self.examined.add(night.id)
         ids = [run.id for run in night.runs]
         check(len(ids) == len(set(ids)), f"{night.id}: a run was kept twice")
         lost = {one for one in before if one.startswith(night.id)} - set(ids)
