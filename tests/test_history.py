@@ -39,6 +39,14 @@ def test_a_record_comes_back(number: int) -> None:
     [
         ("mysql://me:hidden@host/x", "mysql://me:\\*\\*\\*@host/x: a history cannot be kept in mysql"),
         ("postgresql://me:hidden@host:port/x", "postgresql://\\*\\*\\*@host:port/x: not the URL of a database"),
+        (
+            "postgresql://host:port/x?user=me&password=hidden",
+            "postgresql://host:port/x.user=me&password=\\*\\*\\*: not the URL",
+        ),
+        ("postgresql://me:x@hidden@host/x", "^a password with @, / or : in it is not understood"),
+        ("postgresql://me/x:hidden@host/x", "^a password with @, / or : in it is not understood"),
+        ("mysql://me:x@hidden@host/x", "^a password with @, / or : in it is not understood"),
+        ("sqlite:///x.sqlite?key=hidden", "x.sqlite.key=\\*\\*\\*: an SQLite file takes no options"),
         ("sqlite://", "a history is a file, not memory"),
         ("sqlite:///x.sqlite?mode=ro", "an SQLite file takes no options"),
         ("file:x.sqlite", "file:…: not the URL of a database"),

@@ -97,19 +97,28 @@ def _url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        shown = re.sub(r"(?<=://).*@", "***@", text)
-        raise BadInput(f"{shown}: not the URL of a database", hint=f"a path, {_SCHEMES}") from None
-    match url.get_backend_name():
+        raise BadInput(f"{_masked(text)}: not the URL of a database", hint=f"a path, {_SCHEMES}") from None
+    backend = url.get_backend_name()
+    if backend != "sqlite" and ("@" in (url.host or "") or re.search(":.*@", url.database or "")):
+        said = f"a password with @, / or : in it is not understood as it stands in the URL of {backend}"
+        raise BadInput(said, hint="in a URL @ is written %40, / %2F and : %3A")  # which part is secret is not known
+    match backend:
         case "sqlite":
             if not url.database or url.database == ":memory:":
                 raise BadInput(f"{text}: a history is a file, not memory", hint=_SCHEMES)
             if url.query:
-                raise BadInput(f"{text}: an SQLite file takes no options", hint=f"sqlite:///{url.database}")
+                raise BadInput(f"{_masked(text)}: an SQLite file takes no options", hint=f"sqlite:///{url.database}")
             return _file(url.database)
         case "postgresql" | "postgres":
             return url.set(drivername="postgresql+psycopg")
         case other:
             raise BadInput(f"{_shown(url)}: a history cannot be kept in {other}", hint=f"a path, {_SCHEMES}")
+
+
+def _masked(text: str) -> str:
+    """Return what may be no URL at all as people may see it."""
+    text = re.sub(r"(\w*(?:pass|secret|key)\w*=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(?<=://).*@", "***@", text, flags=re.DOTALL)
 
 
 def _file(text: str) -> URL:
