@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgeship.errors import BadInput, EdgeshipError
 from edgeship.nightly_plan import Artifact
 from edgeship.out_folder import ARTIFACT, MANIFEST
 from edgeship.progress import Listener
-from edgeship.store import Store, home, no_space_named
+from edgeship.store import Store, home, no_space_named, write_whole
 from edgeship.suite import Suite
 
 # The sample model `digits` as a float32 TFLite file; its bytes never change, so that what changes is the device.
@@ -111,28 +111,33 @@ def shelf() -> Path:
 
 
 def keep(folder: Path, sha256: str) -> Measurable:
-    """Copy a build to where it stays, whole or not at all.
+    """Copy a build to where it stays, whole or not at all; of the same bytes the newest manifest counts.
 
     Raises:
         BadInput: the store cannot be written, or the build's file is not what its manifest says.
         StageFailed: no space is left.
     """
-    place = shelf() / sha256
-    if _whole(place, sha256) is None:
-        try:
-            with no_space_named(place):
+    place, built = shelf() / sha256, _whole(folder, sha256)
+    try:
+        with no_space_named(place):
+            twins = {deliverable.uncompiled_sha(one) for one in (place, folder)}
+            if _whole(place, sha256) is None or len(twins) > 1:
                 shelf().mkdir(parents=True, exist_ok=True)
                 with scratch.folder(shelf()) as fresh:
                     for name in (ARTIFACT, COMPILED, MANIFEST):
                         if (folder / name).is_file():
                             shutil.copyfile(folder / name, fresh / name)
                     _put(fresh, place)
-        except OSError as error:
-            raise BadInput(f"{place}: cannot be written: {error.strerror}") from None
+            elif (folder / MANIFEST).is_file():
+                # The same bytes judged anew, on other data or by another budget: what was said of them before is over.
+                write_whole(place / MANIFEST, (folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BadInput(f"{place}: cannot be written: {error.strerror}") from None
     found = find(sha256)
     if found is None:
         raise BadInput(f"{folder}: its file is not the one that its manifest is of", hint="build it again")
-    return found
+    # Another night may be keeping the same bytes now, with a manifest of its own.
+    return found if built is None else replace(found, manifest=built.manifest)
 
 
 def _put(fresh: Path, place: Path) -> None:
