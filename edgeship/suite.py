@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
@@ -231,13 +232,20 @@ def _check(found: Suite, path: Path) -> None:
 
             raise unknown("model", name, found.models, where=f"{path}: [model.{name}]")
     for word in found.hook:
-        try:
-            word.format(device="", event="")
-        except (KeyError, IndexError, ValueError):
+        if not _fillable(word):
             raise BadInput(
                 f"{path}: 'hook': {word!r}: only {{device}} and {{event}} can be filled in",
                 hint="a brace is written {{",
-            ) from None
+            )
+
+
+def _fillable(word: str) -> bool:
+    """Say whether a word's fields are those of the hook, plain: nothing of theirs, no form."""
+    try:
+        fields = [found for found in Formatter().parse(word) if found[1] is not None]
+    except ValueError:  # a brace alone
+        return False
+    return all(name in ("device", "event") and not form and kind is None for _, name, form, kind in fields)
 
 
 def _repeated(words: Iterable[Any]) -> Any:

@@ -120,11 +120,16 @@ def test_of_budgets_the_last_that_fits_counts(tmp_path: Path) -> None:
         ('models = ["a"]\ndevices = ["local"]\n[[exclude]]\nmodels = "x"', "did you mean 'model'?"),
         ('models = ["kws"]\ndevices = ["local"]\n[model.kvs]\nsource = "x"', "[model.kvs]: no such model 'kvs'; did you mean 'kws'?"),
         ('models = ["a"]\ndevices = ["local"]\nhook = ["x", "{board}"]', "only {device} and {event} can be filled in"),
+        ('models = ["a"]\ndevices = ["local"]\nhook = ["{device.foo}"]', "only {device} and {event} can be filled in"),
+        ('models = ["a"]\ndevices = ["local"]\nhook = ["{device[foo]}"]', "only {device} and {event} can be filled in"),
+        ('models = ["a"]\ndevices = ["local"]\nhook = ["{device:{event.x}}"]', "only {device} and {event} can be filled in"),
+        ('models = ["a"]\ndevices = ["local"]\nhook = ["{device!z}"]', "only {device} and {event} can be filled in"),
+        ('models = ["a"]\ndevices = ["local"]\nhook = ["x", "{"]', "only {device} and {event} can be filled in"),
         ('models = ["a"]\ndevices = ["local"]\nname = "a/b"', "'name'"),
         ('models = ["a"]\ndevices = ["local"]\nsha256 = "1"', "no such key 'sha256'"),
         ("models = [", "not a TOML file"),
     ],
-    ids=range(18),
+    ids=range(23),
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_words(tmp_path: Path, text: str, told: str) -> None:
     """The text starts with the file and offers the near miss."""
