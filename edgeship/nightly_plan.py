@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
@@ -18,7 +18,7 @@ from edgeship.device import Device
 from edgeship.errors import BadInput, EdgeshipError, NothingToDo, near_miss, unknown
 from edgeship.nightly_record import Case
 from edgeship.plan import Order
-from edgeship.suite import ModelOptions, Suite
+from edgeship.suite import ModelOptions, Pattern, Suite
 
 TAG, ANY = "tag:", "any:"
 
@@ -89,13 +89,14 @@ def plan(suite: Suite, devices_file: Path | None = None, *, only: str | None = N
     _check_names(suite, chosen)
     tasks, skipped = list[Task](), list[str]()
     made: dict[str, Artifact] = {}
+    whole = set[Case]()
     for pool, model, recipe in product(pools, chosen, suite.recipes or (None,)):
         kind = targets.read(pool[0].target)
         done = _recipe(suite, recipe or kind.default_recipe)
         refused = targets.refusal(kind, done.parts)
-        devices = tuple(
-            one for one in pool if _asked(suite, Case(model.name, kind.name, done.name, one.name), only)
-        )  # fmt: skip
+        cases = [Case(model.name, kind.name, done.name, one.name) for one in pool]
+        whole.update(cases)
+        devices = tuple(one for one, case in zip(pool, cases, strict=True) if _asked(suite, case, only))
         if not devices:
             continue
         if refused is not None:
@@ -105,6 +106,7 @@ def plan(suite: Suite, devices_file: Path | None = None, *, only: str | None = N
         if name not in made:
             made[name] = _artifact(suite, model, pool[0].target, kind.name, recipe, done.name)
         tasks.append(Task(made[name], devices))
+    _check_patterns(suite, whole)
     if not tasks:
         raise _nothing(suite, only, skipped, chosen, pools)
     return NightPlan(suite, tuple(tasks), tuple(dict.fromkeys(skipped)), only)
@@ -177,6 +179,24 @@ def _artifact(suite: Suite, model: _Model, target: str, kind: str, recipe: str |
 
 def _beside(suite: Suite, file: str | None) -> Path | None:
     return None if file is None else suite.folder / Path(file).expanduser()
+
+
+def _check_patterns(suite: Suite, whole: Collection[Case]) -> None:
+    """Refuse a pattern that fits no case, whatever is left out tonight: a limit that is misspelt would never be missed."""
+    tables = [(key, pattern) for key in ("include", "exclude", "budget") for pattern in getattr(suite, key)]
+    for key, pattern in tables:
+        if any(pattern.fits(case) for case in whole):
+            continue
+        parts = {part: word for part in Pattern.model_fields if (word := getattr(pattern, part)) != "*"}
+        known = {part: sorted({getattr(case, part) for case in whole}) for part in parts}
+        alone = [part for part, word in parts.items() if not any(fnmatchcase(one, word) for one in known[part])]
+        guess = near_miss(parts[alone[0]], known[alone[0]]) if alone else None
+        question = f"; did you mean '{guess}'?" if guess else ""
+        told = ", ".join(f'{part} = "{parts[part]}"' for part in alone or parts)
+        raise BadInput(
+            f"{suite.path}: [[{key}]] {told} fits no case{question}",
+            hint="edgeship nightly SUITE --dry-run lists them, without this table",
+        )
 
 
 def _asked(suite: Suite, case: Case, only: str | None) -> bool:

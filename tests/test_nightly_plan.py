@@ -125,14 +125,44 @@ max_drop = 0.02
         ('models = ["digits"]\ndevices = ["any:nobody"]', "no such tag 'nobody'"),
         ('models = ["digits"]\ndevices = ["pi-01"]\nrecipes = ["int9"]', "no such recipe 'int9'; did you mean 'int8'?"),
         ('models = ["tiny.tflite", "./tiny.tflite"]\ndevices = ["pi-01"]', "are both called 'tiny'"),
+        (
+            'models = ["digits"]\ndevices = ["pi-01"]\n[[budget]]\nmodel = "digts"\nsize_bytes = 1',
+            "s.toml: [[budget]] model = \"digts\" fits no case; did you mean 'digits'?",
+        ),
+        (
+            'models = ["digits"]\ndevices = ["pi-01"]\n[[exclude]]\nrecipe = "int8"\ndevice = "pi01"',
+            "s.toml: [[exclude]] device = \"pi01\" fits no case; did you mean 'pi-01'?",
+        ),
+        (
+            'models = ["digits"]\ndevices = ["pi-01", "zero"]\n[[include]]\n[[include]]\ntarget = "rpi4"\ndevice = "zero"',
+            's.toml: [[include]] target = "rpi4", device = "zero" fits no case',
+        ),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_a_mistake_in_the_suite_is_told_before_any_work(tmp_path: Path, text: str, told: str) -> None:
     """With the near miss."""
     with pytest.raises(BadInput) as refused:
         planned(tmp_path, text)
     assert told in refused.value.message
+
+
+def test_a_pattern_may_fit_what_is_not_measured_tonight(tmp_path: Path) -> None:
+    """What `--only`, `targets` or another pattern left out is no mistake."""
+    text = """
+models = ["digits", "tiny.tflite"]
+devices = ["pi-*", "zero"]
+targets = ["rpi4"]
+[[budget]]
+device = "zero"
+size_bytes = 1
+[[exclude]]
+model = "tiny"
+[[exclude]]
+model = "t*"
+device = "pi-02"
+"""
+    assert names(planned(tmp_path, text, only="pi-01")) == ["digits/rpi4/int8@pi-01"]
 
 
 def test_nothing_left_is_told(tmp_path: Path) -> None:
