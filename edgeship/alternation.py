@@ -168,9 +168,14 @@ def figures(bench: BenchRecord, *, size_bytes: int | None = None, quality: float
     told = {
         "latency": latency.p50 if latency.p50 is not None else latency.mean,
         "memory": None if bench.memory is None else bench.memory.peak_rss_mib,
-        "size": size_bytes,
-        "quality": quality if bench.quality is None else bench.quality.got,
+        **built(size_bytes=size_bytes, quality=quality if bench.quality is None else bench.quality.got),
     }
+    return {name: float(value) for name, value in told.items() if value is not None}
+
+
+def built(*, size_bytes: int | None = None, quality: float | None = None) -> Figures:
+    """Return the figures by metric that are known of an artifact before any run."""
+    told = {"size": size_bytes, "quality": quality}
     return {name: float(value) for name, value in told.items() if value is not None}
 
 

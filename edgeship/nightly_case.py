@@ -109,9 +109,11 @@ class CaseNight:
             asked, run, alternated=self.old is not None, repeats=1 if counted else suite.repeats,
             first=nights, reference=reference, alpha=suite.gates.alpha,
         )  # fmt: skip
-        if not any(outing.side == "new" and outing.figures for outing in settled.runs):
-            return ()
-        found = (*settled.verdicts, *self._limits(settled.runs))
+        if any(outing.side == "new" and outing.figures for outing in settled.runs):
+            found = (*settled.verdicts, *self._limits(settled.runs))
+        else:  # of what was not measured only that is told which is wrong whatever a device may say
+            built = alternation.built(size_bytes=self.new.size_bytes, quality=self.new.quality)
+            found = tuple(one for one in self._limits((Outing("new", built),)) if one.alarm)
         findings = tuple(
             Finding(self.tonight.record.id, self.case, verdict, self.held.sha256, self.new.sha256)
             for verdict in map(self._explained, found)
@@ -123,10 +125,10 @@ class CaseNight:
         suite = self.tonight.suite
         found = list(nightly_questions.budgets(suite.budget_of(self.case), made, suite.gates.alpha))
         missed = self.new.budget_missed
-        if missed is not None and not any(one.metric == "quality budget" for one in found):
-            found.append(
-                nightly_questions.settled("quality budget", f"the build missed its budget: {missed}", alarm=True)
-            )
+        if missed is not None and not any(one.metric == "quality budget" and one.alarm for one in found):
+            reason = f"the build missed its budget: {missed}"
+            found = [one for one in found if one.metric != "quality budget"]  # one night, one verdict of a name
+            found.append(nightly_questions.settled("quality budget", reason, alarm=True))
         wrong = next((run.bench.golden for run in self._of("new") if run.bench and run.bench.golden.failed), None)
         if wrong is not None:
             reason = f"its outputs on the device are not this machine's: {wrong.why}"
