@@ -161,7 +161,10 @@ def _check_names(suite: Suite, chosen: Iterable[_Model]) -> None:
 
 def _recipe(suite: Suite, named: str) -> recipes.Recipe:
     path = suite.folder / named
-    return recipes.read(str(path) if named.endswith(".toml") and path.exists() else named)
+    try:
+        return recipes.read(str(path) if named.endswith(".toml") and path.exists() else named)
+    except BadInput as error:
+        raise BadInput(f"{suite.path}: 'recipes': {error.message}", hint=error.hint) from None
 
 
 def _artifact(suite: Suite, model: _Model, target: str, kind: str, recipe: str | None, name: str) -> Artifact:
@@ -239,6 +242,9 @@ def _tagged(suite: Suite, known: Iterable[Device], entry: str, prefix: str) -> l
     found = [device for device in devices if any(fnmatchcase(tag, word) for tag in device.tags)]
     if not found:
         tags = {tag for device in devices for tag in device.tags}
+        if not tags:
+            hint = f"edgeship devices add NAME … --tag {word}"
+            raise BadInput(f"{suite.path}: 'devices': {entry}: no device has a tag", hint=hint)
         raise unknown("tag", word, tags, where=f"{suite.path}: 'devices': {entry}")
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from edgeship import digest, toml_file
 from edgeship.errors import BadInput
@@ -37,7 +37,13 @@ def _is_duration(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_is_duration)]
+def _has_unit(given: object) -> object:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        raise ValueError(f'a time has its unit, as in "{given}s"')
+    return given
+
+
+Duration = Annotated[str, BeforeValidator(_has_unit), AfterValidator(_is_duration)]
 
 
 class Pattern(Record):
@@ -211,6 +217,8 @@ def read(path: Path) -> Suite:
     Raises:
         BadInput: it cannot be read or does not fit; the text starts with the file and offers the near miss.
     """
+    if path.is_dir():
+        raise BadInput(f"{path}: a folder; the suite's TOML file is expected")
     table = toml_file.read_table(path)
     for taken in ("path", "sha256"):
         if taken in table:

@@ -38,10 +38,10 @@ address = "d"
 """
 
 
-def planned(folder: Path, text: str, *, only: str | None = None) -> NightPlan:
+def planned(folder: Path, text: str, *, only: str | None = None, devices: str = DEVICES) -> NightPlan:
     """Return the plan of a suite in a folder with a model and devices."""
     separable().write(folder / "tiny.tflite")
-    (folder / "devices.toml").write_text(DEVICES)
+    (folder / "devices.toml").write_text(devices)
     (folder / "s.toml").write_text(text)
     return nightly_plan.plan(suites.read(folder / "s.toml"), folder / "devices.toml", only=only)
 
@@ -123,7 +123,10 @@ max_drop = 0.02
         ('models = ["digits"]\ndevices = ["x*"]', "no device fits 'x*'"),
         ('models = ["digits"]\ndevices = ["tag:deks"]', "no such tag 'deks'; did you mean 'desk'?"),
         ('models = ["digits"]\ndevices = ["any:nobody"]', "no such tag 'nobody'"),
-        ('models = ["digits"]\ndevices = ["pi-01"]\nrecipes = ["int9"]', "no such recipe 'int9'; did you mean 'int8'?"),
+        (
+            'models = ["digits"]\ndevices = ["pi-01"]\nrecipes = ["int9"]',
+            "s.toml: 'recipes': no such recipe 'int9'; did you mean 'int8'?",
+        ),
         ('models = ["tiny.tflite", "./tiny.tflite"]\ndevices = ["pi-01"]', "are both called 'tiny'"),
         (
             'models = ["digits"]\ndevices = ["pi-01"]\n[[budget]]\nmodel = "digts"\nsize_bytes = 1',
@@ -163,6 +166,17 @@ model = "t*"
 device = "pi-02"
 """
     assert names(planned(tmp_path, text, only="pi-01")) == ["digits/rpi4/int8@pi-01"]
+
+
+def test_a_tag_where_no_device_has_one(tmp_path: Path) -> None:
+    """There is nothing to choose from, so it says how to give one."""
+    with pytest.raises(BadInput, match=r"s\.toml: 'devices': any:shelf: no device has a tag") as refused:
+        planned(
+            tmp_path,
+            'models = ["digits"]\ndevices = ["any:shelf"]',
+            devices='[pi]\ntarget = "rpi4"\ntransport = "local"',
+        )
+    assert refused.value.hint == "edgeship devices add NAME … --tag shelf"
 
 
 def test_nothing_left_is_told(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_of_budgets_the_last_that_fits_counts(tmp_path: Path) -> None:
         ('models = []\ndevices = ["local"]', "'models'"),
         ('models = ["a"]\ndevices = ["local"]\ntime_limit = "soon"', "'time_limit': expected a time above zero"),
         ('models = ["a"]\ndevices = ["local"]\ntime_limit = "0s"', "'time_limit': expected a time above zero"),
-        ('models = ["a"]\ndevices = ["local"]\ntime_limit = 30', "'time_limit'"),
+        ('models = ["a"]\ndevices = ["local"]\ntime_limit = 30', "'time_limit': a time has its unit, as in \"30s\"; got 30"),
+        ('models = ["a"]\ndevices = ["local"]\ntime_limit = true', "'time_limit'"),
         ('models = ["a"]\ndevices = ["local"]\nretries = -1', "'retries'"),
         ('models = ["a"]\ndevices = ["local"]\nrepeats = 0', "'repeats'"),
         ('models = ["a", "a"]\ndevices = ["local"]', "'models': 'a' stands twice"),
@@ -129,7 +130,7 @@ def test_of_budgets_the_last_that_fits_counts(tmp_path: Path) -> None:
         ('models = ["a"]\ndevices = ["local"]\nsha256 = "1"', "no such key 'sha256'"),
         ("models = [", "not a TOML file"),
     ],
-    ids=range(23),
+    ids=range(24),
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_words(tmp_path: Path, text: str, told: str) -> None:
     """The text starts with the file and offers the near miss."""
@@ -144,3 +145,5 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named."""
     with pytest.raises(BadInput, match="no such file"):
         suites.read(tmp_path / "none.toml")
+    with pytest.raises(BadInput, match=f"^{tmp_path}: a folder; the suite's TOML file is expected$"):
+        suites.read(tmp_path)
