@@ -16,12 +16,13 @@ from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, EdgeshipError
 from edgeship.gate import Verdict
 from edgeship.history import History
+from edgeship.history.figures import GOLDEN
 from edgeship.history.lease import Lease
 from edgeship.measurement import BenchRecord
 from edgeship.nightly_artifacts import Artifacts, Measurable
 from edgeship.nightly_faults import Stopped, TimeUp
 from edgeship.nightly_plan import Artifact
-from edgeship.nightly_questions import GOLDEN, Baseline
+from edgeship.nightly_questions import Baseline
 from edgeship.nightly_record import Case, Fault, Finding, NightRecord, Role, Run
 from edgeship.nightly_run import Endings
 from edgeship.progress import Listener, StageTold

@@ -14,11 +14,11 @@ from edgeship.night import Metric, Night, Prior
 from edgeship.nightly_record import Case, NightRecord
 from edgeship.suite import Budget, Gates
 
-SEEN = 60  # nights of history that are looked at
+SEEN = 60  # nights on the level, and as many on trial, that are looked at
 _TRIAL = 2  # nights before tonight that are judged together with it, where the artifact is the baseline itself
 _ENOUGH = 3  # nights from which on a case tells of its device
 _SISTERS = 12
-BUDGET, GOLDEN = "budget", "golden"
+BUDGET = "budget"
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def baseline(kept: History, night: NightRecord, case: Case) -> Baseline:
     accepted = [level for level in kept.levels(case) if level.at <= night.began]
     if accepted:
         return Baseline(accepted[-1].artifact_sha256, str(accepted[-1].number), accepted=True)
-    told = (each for each in _nights(kept, night, case, "latency", None) if each.figures.new and each.new_sha256)
-    return Baseline(next((each.new_sha256 for each in told), None), "")
+    told = (each.new_sha256 for each in _nights(kept, night, case, "latency") if each.new_sha256)
+    return Baseline(next(told, None), "")
 
 
 def questions(
@@ -60,9 +60,10 @@ def split(nights: Sequence[CaseNight], held: Baseline, new_sha256: str) -> tuple
     """Return the nights on the baseline's level, and those after them in which tonight's artifact stood trial.
 
     A night that was told apart is on no level, and stands trial only with its own artifact: one that was mended since must
-    not be held to what was wrong with the one before. Of other levels only the noise is learned.
+    not be held to what was wrong with the one before. Of other levels only the noise is learned. However many nights there
+    were since, the last ones on the level are what a case is held to: else it would become what it has slowly turned into.
     """
-    told = [each for each in nights if each.figures.new]
+    told = [each for each in nights if _told(each)]
     mine = [each for each in told if each.figures.era == held.era]
     level = [each for each in mine if _on_level(each, held)]
     if new_sha256 == held.sha256:
@@ -72,8 +73,13 @@ def split(nights: Sequence[CaseNight], held: Baseline, new_sha256: str) -> tuple
         trying = []
     last = mine.index(level[-1]) if level else -1
     trial = [each for each in mine[last + 1 :] if each in trying or _stands(each, new_sha256)]
-    chosen = [each for each in told if each.figures.era != held.era or each in level]
-    return tuple(each.figures for each in chosen), tuple(each.figures for each in trial)
+    level = level[-SEEN:]
+    others = [each for each in told if each.figures.era != held.era]
+    others = others[max(len(others) + len(level) - SEEN, 0) :]
+    return (
+        tuple(each.figures for each in sorted((*others, *level), key=told.index)),
+        tuple(each.figures for each in trial[-SEEN:]),
+    )
 
 
 def _on_level(each: CaseNight, held: Baseline) -> bool:
@@ -86,18 +92,22 @@ def _stands(each: CaseNight, new_sha256: str) -> bool:
     return each.new_sha256 == new_sha256 or each.decision not in ("slower", "faster")
 
 
-def _nights(
-    kept: History, night: NightRecord, case: Case, metric: str, last: int | None = SEEN
-) -> list[CaseNight]:  # fmt: skip
-    """Return the last nights of a case before tonight, oldest first."""
-    return [each for each in kept.nights(case, metric, last) if each.night != night.id and each.began <= night.began]
+def _nights(kept: History, night: NightRecord, case: Case, metric: str) -> list[CaseNight]:
+    """Return the nights of a case before tonight that tell something, oldest first."""
+    nights = kept.nights(case, metric)
+    return [each for each in nights if each.night != night.id and each.began <= night.began and _told(each)]
+
+
+def _told(each: CaseNight) -> bool:
+    """Say whether a night brought figures; those of wrong outputs are none."""
+    return bool(each.figures.new) and not each.wrong
 
 
 def _family(kept: History, night: NightRecord, case: Case, metric: Metric) -> Prior | None:
     """Return what the device's other models let one expect of the noise, as far as there are any with a history."""
     members = []
     for other in [one for one in kept.cases(case.device) if one.device == case.device and one != case][:_SISTERS]:
-        nights = [each.figures for each in _nights(kept, night, other, metric.name) if each.figures.new]
+        nights = [each.figures for each in _nights(kept, night, other, metric.name)][-SEEN:]
         if len(nights) >= _ENOUGH:
             members.append(noise.estimate(nights, (), metric, Prior()))
     return noise.family(members)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+from edgeship import history
 from edgeship.alternation import Outing
-from edgeship.history import CaseNight
+from edgeship.history import CaseNight, History
 from edgeship.night import Night
-from edgeship.nightly_questions import Baseline, budgets, split
-from edgeship.suite import Budget
+from edgeship.nightly_questions import SEEN, Baseline, baseline, budgets, questions, settled, split
+from edgeship.nightly_record import Case, Finding, NightRecord, Run
+from edgeship.suite import Budget, Gates
+from tests import sample_bench
 
 BASE, NEXT, THIRD = "a" * 64, "b" * 64, "c" * 64
 
@@ -15,6 +21,21 @@ def night(number: int, sha: str = BASE, decision: str | None = "same", era: str 
     """Return a night of a case; its figures tell which one it was."""
     figures = Night(new=(float(number),) * runs, era=era)
     return CaseNight(f"n{number}", "s", f"{number:02}", figures, sha, None, runs, 0, 0, decision, None)
+
+
+CASE = Case("m", "rpi4", "int8", "pi")
+
+
+def keep(kept: History, number: int, sha: str = BASE, *, ms: float | None = 10.0) -> NightRecord:
+    """Keep a night with one run, or with none."""
+    at = f"2026-{1 + number // 28:02}-{1 + number % 28:02}T01:00:00+00:00"
+    night = NightRecord(f"n{number:03}", "s", at, None, (CASE,))
+    kept.begin(night)
+    if ms is not None:
+        bench = sample_bench.record()
+        bench = replace(bench, latency_ms=replace(bench.latency_ms, p50=ms), artifact_sha256=sha)
+        kept.keep(Run(f"{night.id}/0", night.id, "s", CASE, "new", 0, at, sha, bench))
+    return night
 
 
 def numbers(nights: tuple[Night, ...]) -> list[int]:
@@ -83,3 +104,65 @@ def test_budgets_are_held_to_the_median_of_the_new_runs() -> None:
     assert "memory budget" not in told
     assert told["latency budget"].reason == "latency 2 ms keeps the budget of 2.5 ms"
     assert told["quality budget"].reason == "quality 0.9 misses the budget of 0.95"
+
+
+def test_a_level_is_not_forgotten_however_long_it_is_slower() -> None:
+    """Not after as many nights as are looked at, either."""
+    nights = [night(number) for number in range(20)] + [night(number, BASE, "slower") for number in range(20, 120)]
+    before, trial = split(nights, Baseline(BASE, ""), BASE)
+    assert numbers(before) == list(range(18)) and numbers(trial)[-1] == 119 and len(trial) == SEEN
+
+
+def test_of_a_long_history_the_last_nights_on_the_level_count() -> None:
+    """Those of other levels only as far as there is room."""
+    nights = [night(number, era="") for number in range(40)] + [
+        night(number, NEXT, era="1") for number in range(40, 90)
+    ]
+    before, _ = split(nights, Baseline(NEXT, "1", accepted=True), THIRD)
+    assert numbers(before) == list(range(30, 90)) and len(before) == SEEN
+
+
+def test_nights_without_figures_push_no_level_out(tmp_path: Path) -> None:
+    """A board that was unplugged for as many nights as are looked at is held to what it was before."""
+    with history.open(str(tmp_path / "history.sqlite")) as kept:
+        for number in range(5):
+            keep(kept, number)
+        for number in range(5, 5 + SEEN):
+            keep(kept, number, ms=None)
+        tonight = keep(kept, 5 + SEEN, ms=None)
+        held = baseline(kept, tonight, CASE)
+        (asked,) = questions(
+            kept,
+            tonight,
+            CASE,
+            Gates(memory=False, size=False, quality=False),
+            held,
+            BASE,
+            alternated=False,
+            counted=False,
+        )
+    assert held.sha256 == BASE and len(asked.history) == 3 and len(asked.trial) == 2
+
+
+def test_what_computes_wrongly_is_no_level(tmp_path: Path) -> None:
+    """Neither the baseline nor a night on its level: how fast wrong outputs come tells nothing."""
+    with history.open(str(tmp_path / "history.sqlite")) as kept:
+        wrong = keep(kept, 0, NEXT)
+        kept.keep_findings(Finding(wrong.id, CASE, settled("golden", "all zero", alarm=True), None, NEXT))
+        keep(kept, 1, BASE)
+        again = keep(kept, 2, BASE, ms=1.0)
+        kept.keep_findings(Finding(again.id, CASE, settled("golden", "all zero", alarm=True), None, BASE))
+        tonight = keep(kept, 3, ms=None)
+        held = baseline(kept, tonight, CASE)
+        (asked,) = questions(
+            kept,
+            tonight,
+            CASE,
+            Gates(memory=False, size=False, quality=False),
+            held,
+            BASE,
+            alternated=False,
+            counted=False,
+        )
+    assert held.sha256 == BASE
+    assert [each.new for each in (*asked.history, *asked.trial)] == [(10.0,)]

@@ -11,6 +11,8 @@ from edgeship.nightly_record import Case, HealthEvent
 COLUMN: dict[str, str] = {
     "latency": "latency_ms", "memory": "memory_mib", "size": "size_bytes", "quality": "quality",
 }  # fmt: skip
+# The verdict on outputs: kept where they were wrong, which no figure of that night may hide.
+GOLDEN = "golden"
 UNIT: dict[str, str] = {"latency": "ms", "memory": "MiB", "size": "bytes", "quality": ""}
 
 
@@ -24,6 +26,7 @@ class CaseNight:
         runs: all that are kept, also those with a fault and those that are not valid.
         decision: of the metric asked for; None before there is one.
         effect: change against the baseline, as the verdict has it.
+        wrong: its outputs on the device were wrong.
     """
 
     night: str
@@ -37,6 +40,7 @@ class CaseNight:
     invalid: int
     decision: str | None
     effect: float | None
+    wrong: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Subquery, and_, func, select
 
 from edgeship.history import schema
-from edgeship.history.figures import COLUMN, CaseNight, Point
+from edgeship.history.figures import COLUMN, GOLDEN, CaseNight, Point
 from edgeship.night import Night
 
 _BATCH = 2000
@@ -46,20 +46,20 @@ def nights(
     order = (chosen.c.case_id, chosen.c.began_s, chosen.c.night_id)
     rows = connection.execute(select(chosen).order_by(*order)).all()
     figures = _figures(connection, _runs(case_ids, metrics, None if limit is None else chosen), len(metrics))
-    verdicts, eras = _verdicts(connection, case_ids, metrics), _eras(connection, case_ids)
+    verdicts, eras = _verdicts(connection, case_ids, (*metrics, GOLDEN)), _eras(connection, case_ids)
     nothing = _Figures(tuple(_no_values() for _ in metrics))
     found: dict[tuple[int, str], list[CaseNight]] = {(number, metric): [] for number in case_ids for metric in metrics}
     for number, night, suite, began, began_s in rows:
         its = figures.get((number, night), nothing)
         new_sha256, old_sha256 = its.artifacts.get("new"), its.artifacts.get("old")
-        era = _era(eras[number], began_s)
+        era, wrong = _era(eras[number], began_s), verdicts.get((number, night, GOLDEN), ("same", None))[0] != "same"
         for metric, values in zip(metrics, its.values, strict=True):
             new, old, reference = map(tuple, values.values())
             decision, effect = verdicts.get((number, night, metric), (None, None))
             found[number, metric].append(
                 CaseNight(
                     night, suite, began, Night(new, old, reference, era, old_sha256), new_sha256, old_sha256, its.runs,
-                    its.faults, its.invalid, decision, effect,
+                    its.faults, its.invalid, decision, effect, wrong,
                 )
             )  # fmt: skip
     return {key: tuple(each) for key, each in found.items()}
