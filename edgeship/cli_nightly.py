@@ -59,7 +59,7 @@ def nightly(
                 night = nights.run(planned, kept, listener, resume=resume, on_begin=begun.append)
         except BaseException:
             if begun:
-                nightly_reports.write(files, kept, kept.night(begun[0].id))
+                nightly_reports.write(files, kept, kept.night(begun[-1].id))
             raise
         code = nightly_outcome.exit_code(night)
         nightly_reports.write(files, kept, night)

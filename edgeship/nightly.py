@@ -6,24 +6,27 @@ and place, so a night that was killed at any moment goes on where it was (`resum
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from edgeship import comparisons, nightly_artifacts, nightly_plan
-from edgeship.errors import BadInput, EdgeshipError
+from edgeship.errors import DeviceFault, EdgeshipError
 from edgeship.history import History
-from edgeship.nightly_artifacts import Artifacts, Measurable
+from edgeship.history.lease import Lease
+from edgeship.nightly_artifacts import Artifacts
 from edgeship.nightly_bench import Bench, holder
 from edgeship.nightly_case import Tonight
 from edgeship.nightly_faults import fault
-from edgeship.nightly_plan import Artifact, NightPlan, Task
+from edgeship.nightly_plan import NightPlan, Task
 from edgeship.nightly_queue import Queue
 from edgeship.nightly_record import Case, Finding, NightRecord, Run
-from edgeship.progress import Listener
-from edgeship.suite import seconds
+from edgeship.progress import Listener, StageTold
+from edgeship.suite import Suite, seconds
 
 _MARGIN_S = 2.0
 OnBegin = Callable[[NightRecord], None]
@@ -35,32 +38,66 @@ def run(
     """Do a night's work and return what it left behind; faults of cases are in it, and no errors here.
 
     Args:
-        resume: go on with the suite's newest night if that came to no end; else a new one begins.
-        on_begin: is told the night before anything is done.
-
-    Raises:
-        BadInput: the suite, or an artifact, is not what it was when the night to be resumed began.
-        DeviceFault: `busy`: the night to be resumed is still under way, in another process.
+        resume: go on with the suite's newest night if that came to no end, nobody works on it, and suite, choice of cases
+            and artifacts are still the same; else a new one begins, and the listener is told why.
+        on_begin: is told the night before anything is done, and the new one too where the first cannot be gone on with.
     """
     suite = planned.suite
-    found = _unfinished(planned, kept) if resume else None
-    record = found or _begun(planned, kept)
-    stands_s = seconds(suite.lease)
-    # The lease of a process that was killed stands for so long.
-    with kept.lease(
-        f"night:{record.id}", holder=holder(record), seconds=stands_s, wait_s=stands_s + _MARGIN_S if found else 0
-    ):
-        record = kept.night(record.id)
-        on_begin(record)
-        if record.ended is not None:  # another process came to its end while we waited
-            return record
+    artifacts = Artifacts(suite, listener)
+    with contextlib.ExitStack() as stack:
+        record = _resumed(planned, kept, artifacts, listener, on_begin, stack) if resume else None
+        if record is None:
+            record = _begun(planned, kept)
+            stack.enter_context(_held(record, suite, kept))
+            on_begin(record)
         until = time.monotonic() + seconds(suite.time_limit)
-        tonight = Tonight(record, suite, kept, Artifacts(suite, listener), listener, until)
+        tonight = Tonight(record, suite, kept, artifacts, listener, until)
         _measured(tonight, planned, _built(tonight, planned))
         _corrected(tonight)
         kept.end(record.id)
     _tidied(tonight)
     return kept.night(record.id)
+
+
+def _held(record: NightRecord, suite: Suite, kept: History, *, wait_s: float = 0.0) -> AbstractContextManager[Lease]:
+    """Have a night worked on by this process alone."""
+    return kept.lease(f"night:{record.id}", holder=holder(record), seconds=seconds(suite.lease), wait_s=wait_s)
+
+
+def _resumed(
+    planned: NightPlan, kept: History, artifacts: Artifacts, listener: Listener, on_begin: OnBegin,
+    stack: contextlib.ExitStack,
+) -> NightRecord | None:  # fmt: skip
+    """Return the night to go on with, held until the stack is closed; one that nobody can go on with is ended."""
+    suite = planned.suite
+    found = kept.unfinished(suite.name)
+    if found is None:
+        return None
+    with contextlib.ExitStack() as taken:
+        try:
+            # The lease of a process that was killed stands for so long.
+            taken.enter_context(_held(found, suite, kept, wait_s=seconds(suite.lease) + _MARGIN_S))
+        except DeviceFault as busy:
+            _tell(listener, f"{found.id} is under way: {busy.message}")
+            return None
+        found = kept.night(found.id)
+        if found.ended is not None:
+            _tell(listener, f"{found.id} was brought to its end by another process meanwhile")
+            return None
+        changed = _replanned(planned, found)
+        if changed is None:
+            on_begin(found)
+            changed = _rebuilt(planned, found, artifacts)
+        if changed is None:
+            stack.push(taken.pop_all())
+            return found
+        kept.end(found.id)
+    _tell(listener, f"{found.id} was not finished, and is ended as it is: {changed}")
+    return None
+
+
+def _tell(listener: Listener, why: str) -> None:
+    listener.on_stage(StageTold("resume", "ran", "", 0.0, f"{why}; a new night begins"))
 
 
 def _begun(planned: NightPlan, kept: History) -> NightRecord:
@@ -76,39 +113,42 @@ def _begun(planned: NightPlan, kept: History) -> NightRecord:
     return record
 
 
-def _unfinished(planned: NightPlan, kept: History) -> NightRecord | None:
-    """Return the night to go on with.
-
-    Raises:
-        BadInput: the suite was changed since it began.
-    """
-    found = kept.unfinished(planned.suite.name)
-    if found is None:
-        return None
-    hint = "without --resume a new night begins"
-    if found.options.get("suite_sha256") != planned.suite.sha256:
-        raise BadInput(
-            f"{planned.suite.path}: changed since the night {found.id} began, which is not finished", hint=hint
+def _replanned(planned: NightPlan, night: NightRecord) -> str | None:
+    """Return in words why a night's plan is not the one it began with; None: it is."""
+    if night.options.get("suite_sha256") != planned.suite.sha256:
+        return f"{planned.suite.path} was changed since it began"
+    if night.options.get("only") != planned.only:
+        return (
+            f"it began with --only {night.options['only']}" if night.options.get("only") else "it began without --only"
         )
-    if found.options.get("only") != planned.only:
-        began = f"with --only {found.options['only']}" if found.options.get("only") else "without --only"
-        raise BadInput(f"{planned.suite.path}: the night {found.id}, which is not finished, began {began}", hint=hint)
-    return found
+    return None
+
+
+def _rebuilt(planned: NightPlan, night: NightRecord, artifacts: Artifacts) -> str | None:
+    """Return in words which artifact is not the one that a night has measured; None: all are."""
+    for artifact in planned.artifacts:
+        made = artifacts.build(artifact)
+        if isinstance(made, EdgeshipError):
+            continue
+        for run in night.runs:
+            same = (run.case.model, run.case.target, run.case.recipe) == (
+                artifact.model,
+                artifact.target,
+                artifact.recipe,
+            )
+            if same and run.role == "new" and run.artifact_sha256 not in (None, made.sha256):
+                return f"{artifact.name} is another artifact than the one that it has measured"
+    return None
 
 
 def _built(tonight: Tonight, planned: NightPlan) -> list[Task]:
-    """Build everything, before anything is measured (a build would disturb runs on this machine); return what can be.
-
-    Raises:
-        BadInput: a resumed night has measured another artifact.
-    """
+    """Build everything, before anything is measured (a build would disturb runs on this machine); return what can be."""
     ready = []
     for task in planned.tasks:
         made = tonight.artifacts.build(task.artifact)
         if isinstance(made, EdgeshipError):
             _keep_trouble(tonight, task, made)
             continue
-        _check_same(tonight, task.artifact, made)
         ready.append(task)
     return ready
 
@@ -120,16 +160,6 @@ def _keep_trouble(tonight: Tonight, task: Task, error: EdgeshipError) -> None:
         at=datetime.now(UTC).isoformat(timespec="milliseconds"), artifact_sha256=None, fault=fault(error),
     )  # fmt: skip
     tonight.kept.keep(lost)
-
-
-def _check_same(tonight: Tonight, artifact: Artifact, made: Measurable) -> None:
-    for run in tonight.record.runs:
-        same = (run.case.model, run.case.target, run.case.recipe) == (artifact.model, artifact.target, artifact.recipe)
-        if same and run.role == "new" and run.artifact_sha256 not in (None, made.sha256):
-            raise BadInput(
-                f"{artifact.name}: is another artifact than the one that the night {tonight.record.id} has measured",
-                hint="without --resume a new night begins",
-            )
 
 
 def _measured(tonight: Tonight, planned: NightPlan, tasks: Sequence[Task]) -> None:
