@@ -56,7 +56,7 @@ def case_names() -> list[str]:
     from edgeship.errors import EdgeshipError
 
     try:
-        with history.open() as kept:
+        with history.open(new=False) as kept:
             return [case.name for case in kept.cases()]
     except EdgeshipError:
         return []
@@ -154,7 +154,7 @@ def history_list(
     from edgeship import history_view
 
     screen: Front = context.obj
-    with histories.open(history) as kept:
+    with histories.open(history, new=False) as kept:
         found, where = kept.histories(pattern, metric, nights), kept.where
 
     def draw(_: object) -> None:
@@ -181,7 +181,7 @@ def history_show(
     from edgeship import history as histories
 
     screen: Front = context.obj
-    with histories.open(history) as kept:
+    with histories.open(history, new=False) as kept:
         night = history_view.night(kept, name)
         told = None if night else history_view.view(kept, history_view.one_case(kept, name), metric, nights)
     if night is not None:
@@ -218,7 +218,7 @@ def history_accept(
     from edgeship import history_view
 
     screen: Front = context.obj
-    with histories.open(history) as kept:
+    with histories.open(history, new=False) as kept:
         chosen = history_view.one_case(kept, case)
         sha256, number = history_view.accept(kept, chosen, artifact)
     table = {"case": chosen.name, "artifact_sha256": sha256, "level": number}
@@ -238,7 +238,7 @@ def history_export(
     from edgeship import history as histories
 
     screen: Front = context.obj
-    with histories.open(history) as kept:
+    with histories.open(history, new=False) as kept:
         count = kept.export(file, pattern)
     screen.show({"file": str(file), "runs": count}, lambda terminal: typer.echo(f"{file}: {count} runs"))
 

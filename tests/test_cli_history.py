@@ -145,10 +145,34 @@ def test_what_is_refused(database: Path, arguments: tuple[str, ...], said: str) 
     assert said in json.loads(result.stdout)["error"]["message"]
 
 
-def test_an_empty_history(tmp_path: Path) -> None:
-    """Nothing is no error; it says how to begin."""
+def test_an_empty_history(tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is no error; it says how to begin. The usual place may not be there yet."""
+    with history.open(str(tmp_path / "new.sqlite")):
+        pass
     assert "no nights yet: edgeship nightly" in run(tmp_path / "new.sqlite").stdout
-    assert run(tmp_path / "other.sqlite", "export", str(tmp_path / "x.csv")).exit_code == 3
+    assert run(tmp_path / "new.sqlite", "export", str(tmp_path / "x.csv")).exit_code == 3
+    monkeypatch.delenv("EDGESHIP_HISTORY", raising=False)
+    usual = CliRunner().invoke(app, ["history"])
+    assert usual.exit_code == 0 and "no nights yet: edgeship nightly" in usual.stdout
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "x"], ["accept", "x"], ["export", "x.csv"]], ids=" ".join)
+@pytest.mark.parametrize("through", ["option", "environment"])
+def test_a_file_that_is_not_there_is_not_made(
+    command: list[str], through: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that was mistyped is no empty history."""
+    (tmp_path / "nights.sqlite").touch()
+    for wrong, guess in (
+        (tmp_path / "night.sqlite", "; did you mean 'nights.sqlite'?"),
+        (tmp_path / "new" / "a.sqlite", ""),
+    ):
+        monkeypatch.setenv("EDGESHIP_HISTORY", str(wrong))
+        option = ["--history", str(wrong)] if through == "option" else []
+        result = CliRunner().invoke(app, ["history", *command, *option, "--json"])
+        assert result.exit_code == 2
+        assert json.loads(result.stdout)["error"]["message"] == f"{wrong}: no such file{guess}"
+    assert [each.name for each in tmp_path.iterdir()] == ["nights.sqlite"]
 
 
 def test_export(database: Path, tmp_path: Path) -> None:

@@ -34,28 +34,29 @@ METRICS = tuple(COLUMN)
 LEASE_S = 60.0
 
 
-def open(url: str | None = None) -> History:
+def open(url: str | None = None, *, new: bool = True) -> History:
     """Return the history in a database; the tables are made, or brought up to date, when its with-block begins.
 
     Args:
         url: `postgresql://USER@HOST/DATABASE`, `sqlite:///FILE` or the path of a file; None: `$EDGESHIP_HISTORY`, else
             `history.sqlite` beside edgeship's store.
+        new: False: a file that was asked for has to be there.
 
     Raises:
         MissingTool: SQLAlchemy, or PostgreSQL's driver, is not installed.
-        BadInput: the URL names no database that a history can be kept in.
+        BadInput: the URL names no database that a history can be kept in, or a file that is not there.
     """
     tools.versions(("sqlalchemy", "alembic"))
-    return History(url)
+    return History(url, new=new)
 
 
 class History:
     """A database of nights. Use it with `with`: that connects, upgrades its tables, and closes every connection."""
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, new: bool = True) -> None:
         from edgeship.history.database import Database
 
-        self._database = Database(url)
+        self._database = Database(url, new=new)
 
     @property
     def where(self) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from edgeship import store, tools
-from edgeship.errors import BadInput, EdgeshipError, StageFailed
+from edgeship.errors import BadInput, EdgeshipError, StageFailed, near_miss
 from edgeship.history import packing
 
 FILE = "history.sqlite"
@@ -31,13 +31,18 @@ _SECRET = re.compile(r"pass|secret|key", re.IGNORECASE)
 
 
 class Database:
-    """A pool of connections to one database; `where` names it as messages may."""
+    """A pool of connections to one database; `where` names it as messages may.
 
-    def __init__(self, url: str | None) -> None:
-        self.url = _url(url or os.environ.get("EDGESHIP_HISTORY") or str(store.home() / FILE))
+    Args:
+        new: a file that was asked for may be made; the usual one always may.
+    """
+
+    def __init__(self, url: str | None, *, new: bool = True) -> None:
+        given = url or os.environ.get("EDGESHIP_HISTORY")
+        self.url = _url(given or str(store.home() / FILE))
         self.where = _shown(self.url)
         self.lite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite(Path(self.url.database or "")) if self.lite else _postgresql(self.url)
+        self.engine = _sqlite(Path(self.url.database or ""), new or not given) if self.lite else _postgresql(self.url)
 
     def close(self) -> None:
         """Close every connection."""
@@ -136,13 +141,15 @@ def _shown(url: URL) -> str:
     return shown.render_as_string(hide_password=True)
 
 
-def _sqlite(path: Path) -> Engine:
-    """Return the pool of an SQLite file, whose folder is made."""
+def _sqlite(path: Path, new: bool) -> Engine:
+    """Return the pool of an SQLite file; a new one's folder is made."""
     try:
         if path.is_dir():
             raise BadInput(f"{path}: a folder; the file of a history is expected", hint=f"{path / FILE}")
         if path.exists() and not path.is_file():
             raise BadInput(f"{path}: no ordinary file, which a history has to be", hint="name another file")
+        if not (new or path.exists()):
+            raise _not_there(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # a name that no file can have
         said = error.strerror if isinstance(error, OSError) else str(error)
@@ -163,6 +170,12 @@ def _sqlite(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _not_there(path: Path) -> BadInput:
+    guess = near_miss(path.name, sorted(one.name for one in path.parent.iterdir())) if path.parent.is_dir() else None
+    question = f"; did you mean '{guess}'?" if guess else ""
+    return BadInput(f"{path}: no such file{question}", hint=f"edgeship nightly SUITE.toml --history {path} makes it")
 
 
 def _write_ahead(raw: Any) -> None:
