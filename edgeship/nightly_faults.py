@@ -35,9 +35,10 @@ def cause(error: EdgeshipError) -> Cause:
 
 
 def fault(error: EdgeshipError, tries: int = 1) -> Fault:
-    """Return a refusal as a night keeps it, in its own words."""
-    log = f"; log: {error.log}" if error.log and str(error.log) not in error.message else ""
-    return Fault(cause(error), f"{error.message}{log}", error.exit_code, tries)
+    """Return a refusal as a night keeps it, in its own words: the hint and the log's place stand in the message."""
+    more = {"hint": error.hint, "log": error.log}
+    said = [f"{key}: {each}" for key, each in more.items() if each and str(each) not in error.message]
+    return Fault(cause(error), "; ".join([error.message, *said]), error.exit_code, tries)
 
 
 def again(error: EdgeshipError) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeship import nightly_faults, nightly_health, nightly_outcome
@@ -47,6 +49,14 @@ def test_every_fault_of_a_device_has_a_class() -> None:
 
     for kind in get_args(Kind):
         assert nightly_faults.fault(DeviceFault("x", fault=kind)).cause in ("device", "timeout")
+
+
+def test_a_fault_is_kept_with_its_hint_and_its_log() -> None:
+    """Who reads the report in the morning has nothing else; what stands in the message is not said again."""
+    whole = StageFailed("x: broke", hint="edgeship build x", log=Path("x.log"))
+    assert nightly_faults.fault(whole, 2) == Fault("stage", "x: broke; hint: edgeship build x; log: x.log", 5, 2)
+    assert nightly_faults.fault(BadInput("x: see x.log", log=Path("x.log"))).message == "x: see x.log"
+    assert nightly_faults.fault(BadInput("x: install y", hint="install y")).message == "x: install y"
 
 
 def test_waits_double_up_to_a_limit() -> None:
