@@ -67,7 +67,8 @@ def accept(kept: History, case: Case, artifact: str | None) -> tuple[str, int]:
     Raises:
         BadInput: the case was never measured with such an artifact, or the prefix fits several.
     """
-    seen = list(dict.fromkeys(night.new_sha256 for night in reversed(kept.nights(case)) if night.new_sha256))
+    told = [night.new_sha256 for night in kept.nights(case) if night.figures.new and night.new_sha256]
+    seen = list(dict.fromkeys(reversed(told)))
     fitting = [sha for sha in seen if sha.startswith(artifact.lower())] if artifact else seen[:1]
     if len(fitting) != 1:
         known = ", ".join(sha[:12] for sha in seen[:5]) or "none"

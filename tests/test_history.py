@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeship import history
+from edgeship import history, history_view
 from edgeship.errors import BadInput, EdgeshipError
 from edgeship.gate import Verdict
 from edgeship.history import packing
-from edgeship.nightly_record import Case, Finding, NightRecord, Run
+from edgeship.nightly_record import Case, Fault, Finding, NightRecord, Run
 from tests import sample_bench
 
 
@@ -160,3 +160,37 @@ def test_the_history_lies_beside_the_store(own_store: Path, monkeypatch: pytest.
     monkeypatch.setenv("EDGESHIP_HISTORY", f"sqlite:///{tmp_path}/other.sqlite")
     with history.open() as kept:
         assert kept.where == f"{tmp_path}/other.sqlite"
+
+
+def _night(kept: history.History, number: int, run: Run | None = None) -> NightRecord:
+    """Keep a night of one case."""
+    at = f"2026-11-{number:02}T01:00:00+00:00"
+    night = NightRecord(f"n{number}", "drawer", at, None, (Case("resnet8", "rpi4", "int8", "kitchen"),))
+    kept.begin(night)
+    if run is not None:
+        kept.keep(run)
+    return night
+
+
+def test_what_was_never_measured_cannot_be_accepted(tmp_path: Path) -> None:
+    """An artifact whose runs all ended with a fault, or under broken conditions, is no level."""
+    case, bench = Case("resnet8", "rpi4", "int8", "kitchen"), sample_bench.record()
+    fault = Fault("device", "kitchen: nothing answers", 6)
+    with history.open(str(tmp_path / "history.sqlite")) as kept:
+        _night(kept, 1, Run("n1/1", "n1", "drawer", case, "new", 1, "2026-11-01T01:00:00+00:00", "a" * 64, bench))
+        _night(kept, 2, Run("n2/1", "n2", "drawer", case, "new", 1, "2026-11-02T01:00:00+00:00", "b" * 64, fault=fault))
+        with pytest.raises(BadInput, match="no artifact was measured that begins with bbb"):
+            history_view.accept(kept, case, "bbb")
+        assert history_view.accept(kept, case, None) == ("a" * 64, 1)
+
+
+def test_the_same_artifact_is_accepted_again_where_nights_lie_between(tmp_path: Path) -> None:
+    """A system update made the same bytes slower, and that is accepted; twice at once it is one level."""
+    case, sha = Case("resnet8", "rpi4", "int8", "kitchen"), "a" * 64
+    with history.open(str(tmp_path / "history.sqlite")) as kept:
+        _night(kept, 1)
+        assert kept.accept(case, sha, at="2026-11-01T09:00:00+00:00") == 1
+        assert kept.accept(case, sha, at="2026-11-01T09:00:01+00:00") == 1
+        _night(kept, 2)
+        assert kept.accept(case, sha, at="2026-11-02T09:00:00+00:00") == 2
+        assert [level.at[:10] for level in kept.levels(case)] == ["2026-11-01", "2026-11-02"]

@@ -168,19 +168,29 @@ def keep_health(connection: Connection, events: Sequence[HealthEvent]) -> None:
 
 
 def accept(connection: Connection, case: Case, artifact_sha256: str, at: str) -> int:
-    """Make an artifact the level that a case is held against from now on; return its number, 1 for the first."""
+    """Make an artifact the level that a case is held against from now on; return its number, 1 for the first.
+
+    The same artifact again is a new level too once nights lie between: the device is what has changed then.
+    """
     case_id = case_numbers(connection, [case])[case]
     levels = schema.levels
     # Whoever else accepts for this case waits here.
     connection.execute(select(schema.cases.c.id).where(schema.cases.c.id == case_id).with_for_update())
-    last = select(levels.c.number, levels.c.artifact_sha256).where(levels.c.case_id == case_id)
+    last = select(levels.c.number, levels.c.artifact_sha256, levels.c.at_s).where(levels.c.case_id == case_id)
     found = connection.execute(last.order_by(levels.c.number.desc()).limit(1)).one_or_none()
-    if found is not None and found.artifact_sha256 == artifact_sha256:
+    again = found is not None and found.artifact_sha256 == artifact_sha256
+    if found is not None and again and not _nights_since(connection, case_id, found.at_s):
         return int(found.number)
     number = 1 if found is None else int(found.number) + 1
     row = {"case_id": case_id, "number": number, "artifact_sha256": artifact_sha256, "at": at, "at_s": seconds(at)}
     _insert(connection, levels, row)
     return number
+
+
+def _nights_since(connection: Connection, case_id: int, at_s: float) -> bool:
+    nights, planned = schema.nights, schema.night_cases
+    asked = select(func.count()).select_from(planned.join(nights))
+    return bool(connection.execute(asked.where(planned.c.case_id == case_id, nights.c.began_s >= at_s)).scalar())
 
 
 def case_numbers(connection: Connection, cases: Iterable[Case]) -> dict[Case, int]:

@@ -89,7 +89,7 @@ def test_an_accepted_level_begins_an_era(url: str) -> None:
             kept.begin(replace(NIGHT, id=f"n{day}", began=f"2026-11-{day}T01:00:00+00:00"))
             kept.keep(run(day, night=f"n{day}", at=f"2026-11-{day}T01:05:00+00:00"))
         assert kept.accept(CASE, "b" * 64, at="2026-11-20T12:00:00+00:00") == 1
-        assert kept.accept(CASE, "b" * 64) == 1
+        assert kept.accept(CASE, "b" * 64, at="2026-11-20T12:00:01+00:00") == 1
         assert kept.accept(CASE, "c" * 64, at="2026-11-21T12:00:00+00:00") == 2
         assert [night.figures.era for night in kept.nights(CASE)] == ["", "1", "2"]
         assert [night.night for night in kept.nights(CASE, limit=2)] == ["n21", "n22"]
