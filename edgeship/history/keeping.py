@@ -179,7 +179,7 @@ def accept(connection: Connection, case: Case, artifact_sha256: str, at: str) ->
     last = select(levels.c.number, levels.c.artifact_sha256, levels.c.at_s).where(levels.c.case_id == case_id)
     found = connection.execute(last.order_by(levels.c.number.desc()).limit(1)).one_or_none()
     again = found is not None and found.artifact_sha256 == artifact_sha256
-    if found is not None and again and not _nights_since(connection, case_id, found.at_s):
+    if found is not None and again and not _nights_between(connection, case_id, found.at_s, seconds(at)):
         return int(found.number)
     number = 1 if found is None else int(found.number) + 1
     row = {"case_id": case_id, "number": number, "artifact_sha256": artifact_sha256, "at": at, "at_s": seconds(at)}
@@ -187,10 +187,10 @@ def accept(connection: Connection, case: Case, artifact_sha256: str, at: str) ->
     return number
 
 
-def _nights_since(connection: Connection, case_id: int, at_s: float) -> bool:
+def _nights_between(connection: Connection, case_id: int, first_s: float, last_s: float) -> bool:
     nights, planned = schema.nights, schema.night_cases
-    asked = select(func.count()).select_from(planned.join(nights))
-    return bool(connection.execute(asked.where(planned.c.case_id == case_id, nights.c.began_s >= at_s)).scalar())
+    theirs = select(func.count()).select_from(planned.join(nights)).where(planned.c.case_id == case_id)
+    return bool(connection.execute(theirs.where(nights.c.began_s.between(first_s, last_s))).scalar())
 
 
 def case_numbers(connection: Connection, cases: Iterable[Case]) -> dict[Case, int]:
