@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
-from edgeship import comparisons, nightly_artifacts, nightly_plan
+from edgeship import comparisons, nightly_artifacts, nightly_plan, nightly_questions
 from edgeship.errors import DeviceFault, EdgeshipError
 from edgeship.history import History
 from edgeship.history.lease import Lease
@@ -221,4 +221,5 @@ def _corrected(tonight: Tonight) -> None:
 def _tidied(tonight: Tonight) -> None:
     """Forget artifacts that no case is held against and nobody measured for long."""
     needed = {level.artifact_sha256 for case in tonight.kept.cases() for level in tonight.kept.levels(case)[-1:]}
-    nightly_artifacts.prune(frozenset(needed))
+    held = {nightly_questions.baseline(tonight.kept, tonight.record, case).sha256 for case in tonight.kept.cases()}
+    nightly_artifacts.prune(frozenset(needed | {sha for sha in held if sha is not None}))
