@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_questions, nightly_run
 from edgeship.alternation import Figures, Outing, Side
+from edgeship.attempt import Assignment
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, EdgeshipError
 from edgeship.gate import Verdict
@@ -192,9 +193,7 @@ class CaseNight:
             began = _now()
             limit_s = min(seconds(suite.run_limit), max(self.tonight.until - time.monotonic(), 1.0))
             given = self.tonight.artifacts.assignment(one, data)
-            bench = nightly_run.measure(
-                device, given, self.tonight.endings, limit_s=limit_s, on_progress=self.tonight.listener.on_progress
-            )
+            bench = self._measured(given, limit_s)
             bench = nightly_run.tolerated(bench) if suite.bench.shared_machine else bench
             tries = suite.retries - left + 1
             broken = None if bench.valid or left else Fault("conditions", "; ".join(bench.reasons), 6, tries)
@@ -204,6 +203,22 @@ class CaseNight:
             if left:
                 self._wait_for_better(bench)
         return None
+
+    def _measured(self, given: Assignment, limit_s: float) -> BenchRecord:
+        """Return a run.
+
+        Raises:
+            TimeUp: the night's end cut it; that the run was too long is not known then.
+        """
+        tonight = self.tonight
+        try:
+            return nightly_run.measure(
+                self.device, given, tonight.endings, limit_s=limit_s, on_progress=tonight.listener.on_progress
+            )
+        except DeviceFault as fault:
+            if fault.fault == "timeout":
+                tonight.check(self.device)
+            raise
 
     def _wait_for_better(self, bench: BenchRecord) -> None:
         """Wait for the board to cool, or for whatever else broke the conditions to pass."""
