@@ -75,11 +75,14 @@ class Bench:
             self._key, holder=holder(self.tonight.record), seconds=seconds(self.tonight.suite.lease), wait_s=_PATIENCE_S,
             on_lost=lambda: self.tonight.endings.end(lost),
         ) as lease:  # fmt: skip
-            job.busy_since = None
             self._keep_on()
+            case = self._case(job)
+            before = len(case.runs)
             try:
-                return self._case(job).measure(lease)
+                return case.measure(lease)
             except DeviceFault as fault:
+                if len(case.runs) > before:  # it was free meanwhile
+                    job.busy_since = None
                 if lease.held:
                     raise
                 text = f"{self.device.name}: its lease was lost: the history could not be reached, or this machine stood still"
@@ -109,7 +112,7 @@ class Bench:
             self.queue.done(job)
             return
         if nightly_faults.busy(error):
-            job.busy_since = job.busy_since or time.monotonic()
+            job.busy_since, job.busy = job.busy_since or time.monotonic(), error.message
             if time.monotonic() - job.busy_since < seconds(suite.wait):
                 self.queue.later(job, 1.0)
                 return
@@ -122,6 +125,7 @@ class Bench:
             if nightly_faults.again(error) and job.tries <= suite.retries and self._out is None:
                 wait_s = nightly_faults.backoff_s(seconds(suite.backoff), job.tries)
                 self._say(job, f"{error.message}; again in {wait_s:g} s")
+                job.busy_since = None
                 self.queue.later(job, wait_s)
                 return
         if nightly_faults.elsewhere(error) and self.queue.elsewhere(job):
@@ -139,6 +143,8 @@ class Bench:
             self._out = DeviceFault(text, fault="failed", hint=hint)
 
     def _give_up(self, job: Job, error: EdgeshipError) -> None:
+        if isinstance(error, TimeUp) and job.busy_since is not None:
+            error = TimeUp(f"{error.message}; {job.busy}")
         findings = self._case(job).give_up(error, max(job.tries, 1))
         self._say(job, error.message)
         if findings:

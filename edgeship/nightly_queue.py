@@ -17,7 +17,7 @@ class Job:
 
     Attributes:
         settled: has a history on its first device, so that no other takes it only because it is free.
-        busy_since: since when somebody else has had the device; None: nobody has.
+        busy_since: since when somebody else has had the device; None: nobody has. `busy` says who, in words.
     """
 
     artifact: Artifact
@@ -26,6 +26,7 @@ class Job:
     not_before: float = 0.0
     tries: int = 0
     busy_since: float | None = None
+    busy: str = ""
 
     @property
     def device(self) -> Device:
@@ -83,7 +84,8 @@ class Queue:
         with self._news:
             if len(job.devices) == 1:
                 return False
-            job.devices, job.tries, job.not_before, job.busy_since = job.devices[1:], 0, 0.0, None
+            job.devices, job.tries, job.not_before = job.devices[1:], 0, 0.0
+            job.busy_since, job.busy = None, ""
             job.settled = False
             self._back(job)
             return True

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeship import history, resources
+from edgeship import attempt, history, nightly_plan, resources, target
+from edgeship import suite as suites
 from edgeship.nightly_record import NightRecord
 from tests.conftest import Answer, CommandLine
 from tests.tiny_tflite import separable
@@ -21,7 +22,7 @@ SUITE = """
 name = "here"
 models = ["model.tflite"]
 recipes = ["float32"]
-devices = ["local"]
+devices = ["{devices}"]
 repeats = 1
 retries = 0
 lease = "2s"
@@ -47,9 +48,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def suite(folder: Path, more: str = "", tables: str = "") -> None:
+def suite(folder: Path, more: str = "", tables: str = "", devices: str = "local") -> None:
     """Write the suite."""
-    (folder / "suite.toml").write_text(SUITE.format(more=more, tables=tables))
+    (folder / "suite.toml").write_text(SUITE.format(more=more, tables=tables, devices=devices))
 
 
 def night(run: CommandLine, *more: str) -> Answer:
@@ -138,6 +139,23 @@ def test_a_night_that_measured_another_artifact_is_not_gone_on_with(cli: Command
         assert {each.artifact_sha256 for each in kept.night(again.table["night"]).runs} == {
             each.artifact_sha256 for each in first.runs
         }
+
+
+def test_a_device_that_somebody_measures_on_is_waited_for_only_so_long(cli: CommandLine, folder: Path) -> None:
+    """The board's own lease is held, by one who keeps no history: it is told who, also where the night's time was up first."""
+    entry = (
+        f'[own]\ntarget = "linux-x86_64"\ntransport = "local"\nlease = "{folder.name}"\n'  # no other test waits for it
+    )
+    (folder / "devices.toml").write_text(entry)
+    suite(folder, more='wait = "1s"\ntime_limit = "3m"', devices="own")
+    device = nightly_plan.plan(suites.read(folder / "suite.toml"), folder / "devices.toml").devices[0]
+    with attempt.leased(device, target.read(device.target)):
+        waited = night(cli, "--devices", "devices.toml")
+        suite(folder, more='wait = "30m"\ntime_limit = "20s"', devices="own")
+        over = night(cli, "--devices", "devices.toml")
+    for answer, said in ((waited, "busy: held by"), (over, "20s were up")):
+        (fault,) = answer.table["faults"]
+        assert answer.code == 6 and said in fault["message"] and "held by" in fault["message"], fault
 
 
 def test_the_plan_alone_needs_no_history(cli: CommandLine, folder: Path) -> None:
