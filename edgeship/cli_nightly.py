@@ -12,6 +12,9 @@ import typer
 from edgeship.options import HistoryOption, InventoryOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgeship.errors import EdgeshipError
     from edgeship.front import Front
     from edgeship.nightly_plan import NightPlan
     from edgeship.nightly_record import NightRecord
@@ -59,11 +62,12 @@ def nightly(
                 night = nights.run(planned, kept, listener, resume=resume, on_begin=begun.append)
         except BaseException:
             if begun:
-                nightly_reports.write(files, kept, kept.night(begun[-1].id))
+                _tell(nightly_reports.write(files, kept, kept.night(begun[-1].id)))
             raise
-        code = nightly_outcome.exit_code(night)
-        nightly_reports.write(files, kept, night)
-        screen.show(_answer(night, code, files), lambda terminal: _show_night(night))
+        troubles = nightly_reports.write(files, kept, night)
+        code = nightly_outcome.exit_code(night) or next((each.exit_code for each in troubles), 0)
+        screen.show(_answer(night, code, files, troubles), lambda terminal: _show_night(night))
+        _tell(troubles)
     if code:
         raise typer.Exit(code)
 
@@ -78,7 +82,7 @@ def _table(planned: NightPlan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _answer(night: NightRecord, code: int, files: Any) -> dict[str, Any]:
+def _answer(night: NightRecord, code: int, files: Any, troubles: Iterable[EdgeshipError]) -> dict[str, Any]:
     """Return a night as JSON values."""
     from edgeship import nightly_outcome
 
@@ -92,7 +96,16 @@ def _answer(night: NightRecord, code: int, files: Any) -> dict[str, Any]:
         "cases": [asdict(case) for case in night.cases], "runs": len(night.runs), "verdicts": verdicts, "faults": faults,
         "standing": len(list(nightly_outcome.standing(night))), "health": [asdict(event) for event in night.health],
         **{name: None if path is None else str(path) for name, path in asdict(files).items()},
+        "not_written": [each.message for each in troubles],
     }  # fmt: skip
+
+
+def _tell(troubles: Iterable[EdgeshipError]) -> None:
+    """Tell of reports that could not be written; the night goes before them."""
+    from edgeship.report.terminal import stderr
+
+    for each in troubles:
+        stderr().print(f"error: {each.message}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_plan(planned: NightPlan) -> None:

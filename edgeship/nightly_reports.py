@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship.errors import BadInput
+from edgeship.errors import BadInput, EdgeshipError
 from edgeship.history import History
 from edgeship.nightly_record import NightRecord
 from edgeship.report import junit, markdown, site
@@ -35,28 +36,29 @@ def check(files: Files) -> None:
         site.check(files.html)
 
 
-def write(files: Files, kept: History, night: NightRecord) -> None:
-    """Write what is wanted, of a night that may not have come to its end.
-
-    Raises:
-        BadInput: a file cannot be written.
-        StageFailed: no space is left.
-    """
-    if files.junit is not None:
-        _write(files.junit, junit.render(night))
-    if files.markdown is not None:
-        _write(files.markdown, markdown.render(night).encode(errors="backslashreplace"))
-    if files.html is not None:
-        site.write(kept, files.html, night=night)
+def write(files: Files, kept: History, night: NightRecord) -> tuple[EdgeshipError, ...]:
+    """Write what is wanted, of a night that may not have come to its end; return why any of it could not be written."""
+    ways: list[tuple[Path | None, Callable[[Path], object]]] = [
+        (files.junit, lambda path: _write(path, junit.render(night))),
+        (files.markdown, lambda path: _write(path, markdown.render(night).encode(errors="backslashreplace"))),
+        (files.html, lambda folder: site.write(kept, folder, night=night)),
+    ]
+    troubles = list[EdgeshipError]()
+    for path, way in ways:
+        try:
+            if path is not None:
+                way(path)
+        except EdgeshipError as error:
+            troubles.append(error)
+        except OSError as error:
+            troubles.append(BadInput(f"{path}: cannot be written: {error.strerror}"))
+    return tuple(troubles)
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
-        with no_space_named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written: {error.strerror}") from None
+    with no_space_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
 
 
 def _writable(folder: Path) -> bool:
