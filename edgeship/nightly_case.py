@@ -95,8 +95,8 @@ class CaseNight:
         """Keep the fault that ended the case, and judge what was measured before it."""
         if not self.ended:
             self._keep("new", self.new, None, nightly_faults.fault(error, tries), _now())
-        kept = [run.bench for run in self._of("reference") if run.bench and run.bench.valid]
-        return self._judged(tuple(map(alternation.figures, kept)), lambda side, ordinal: self._replayed(side))
+        kept = tuple(map(alternation.figures, self._references()))
+        return self._judged(kept, lambda side, ordinal: self._replayed(side))
 
     def _judged(
         self, reference: tuple[Figures, ...], run: Callable[[Side, int], Figures | None]
@@ -150,9 +150,8 @@ class CaseNight:
         Raises:
             DeviceFault: the device computes it wrongly.
         """
-        kept = self._of("reference")
-        benches = [run.bench for run in kept if run.bench is not None and run.bench.valid]
-        if not benches and not any(run.fault is not None for run in kept):
+        benches = self._references()
+        if not benches and not any(run.fault is not None for run in self._of("reference")):
             one = self.tonight.artifacts.reference()
             try:
                 made = self._valid("reference", one, None)
@@ -168,6 +167,11 @@ class CaseNight:
                     hint=f"edgeship devices check {self.device.name}",
                 )
         return tuple(map(alternation.figures, benches))
+
+    def _references(self) -> list[BenchRecord]:
+        """Return the runs of the reference workload that were kept; one that was wrong is made again."""
+        kept = (run.bench for run in self._of("reference"))
+        return [bench for bench in kept if bench is not None and bench.valid and not bench.golden.failed]
 
     def _replayed(self, side: Side) -> Figures | None:
         """Return the next run of a side that was kept before; None where there is none, or it ended with a fault."""

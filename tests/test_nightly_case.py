@@ -18,6 +18,7 @@ from edgeship.history import History
 from edgeship.measurement import BenchRecord
 from edgeship.nightly_artifacts import Artifacts, Measurable
 from edgeship.nightly_case import CaseNight, Tonight
+from edgeship.nightly_faults import TimeUp
 from edgeship.nightly_plan import Artifact
 from edgeship.nightly_record import NightRecord, Role, Run
 from edgeship.plan import Order
@@ -39,7 +40,7 @@ def kept(tmp_path: Path) -> Iterator[History]:
 
 def case_night(
     kept: History, folder: Path, text: str = "", *, manifest: dict[str, Any] | None = None,
-    runs: tuple[tuple[Role, BenchRecord], ...] = (), night: str = "n1", sha: str = SHA,
+    runs: tuple[tuple[Role, BenchRecord], ...] = (), until: float = math.inf,
 ) -> CaseNight:  # fmt: skip
     """Return a case in a night that has kept such runs."""
     path = folder / "suite.toml"
@@ -49,17 +50,17 @@ def case_night(
         Device(name="pi", target="rpi4", transport="ssh"),
     )
     case = artifact.case(device)
-    record = NightRecord(night, "s", AT, None, (case,))
+    record = NightRecord("n1", "s", AT, None, (case,))
     kept.begin(record)
     kept.keep(
         *(
-            Run(f"{night}/{number}", night, "s", case, role, number, AT, sha, bench, manifest=manifest)
+            Run(f"n1/{number}", "n1", "s", case, role, number, AT, SHA, bench, manifest=manifest)
             for number, (role, bench) in enumerate(runs)
         )
     )
     suite = suites.read(path)
-    tonight = Tonight(record, suite, kept, Artifacts(suite, Listener()), Listener(), math.inf)
-    return CaseNight(tonight, artifact, device, Measurable(sha, folder, manifest))
+    tonight = Tonight(record, suite, kept, Artifacts(suite, Listener()), Listener(), until)
+    return CaseNight(tonight, artifact, device, Measurable(SHA, folder, manifest))
 
 
 def alarms(one: CaseNight) -> list[str]:
@@ -97,3 +98,21 @@ def test_a_suites_quality_budget_does_not_hide_the_builds_own(kept: History, tmp
     assert found.alarm and found.reason.startswith("the build missed its budget: top1 0.9")
     (stored,) = [each for each in kept.night("n1").findings if each.verdict.metric == "quality budget"]
     assert stored.verdict.alarm
+
+
+def test_a_reference_that_was_wrong_once_is_measured_again(kept: History, tmp_path: Path) -> None:
+    """A card that was read wrongly once; kept, it would be wrong at every try, and quarantine the device."""
+    right = sample_bench.record()
+    wrong = replace(right, golden=replace(right.golden, passed=False, why="all zero"))
+    with kept.lease("pi", holder="a test") as lease, pytest.raises(TimeUp):
+        case_night(kept, tmp_path, runs=(("reference", wrong),), until=0.0).measure(lease)
+
+
+def test_a_reference_that_is_right_at_last_counts(kept: History, tmp_path: Path) -> None:
+    """The case is judged by the runs that were kept."""
+    right = sample_bench.record()
+    wrong = replace(right, golden=replace(right.golden, passed=False, why="all zero"))
+    runs: tuple[tuple[Role, BenchRecord], ...] = (("reference", wrong), ("reference", right), ("new", right))
+    one = case_night(kept, tmp_path, "repeats = 1\n[gates]\nlatency = false\nmemory = false\n", runs=runs, until=0.0)
+    with kept.lease("pi", holder="a test") as lease:
+        assert not any(finding.verdict.alarm for finding in one.measure(lease))
