@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,9 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgeship import attempt, history, nightly_plan, resources, target
+from edgeship import attempt, history, nightly, nightly_outcome, nightly_plan, resources, target
 from edgeship import suite as suites
 from edgeship.nightly_record import NightRecord
+from edgeship.progress import Listener, Progress
 from tests.conftest import Answer, CommandLine
 from tests.tiny_tflite import separable
 
@@ -51,6 +54,12 @@ def folder(tmp_path: Path) -> Path:
 def suite(folder: Path, more: str = "", tables: str = "", devices: str = "local") -> None:
     """Write the suite."""
     (folder / "suite.toml").write_text(SUITE.format(more=more, tables=tables, devices=devices))
+
+
+def own_device(folder: Path) -> None:
+    """Write an inventory with a device that no other test waits for: this machine, under a lease of its own."""
+    entry = f'[own]\ntarget = "linux-x86_64"\ntransport = "local"\nlease = "{folder.name}"\n'
+    (folder / "devices.toml").write_text(entry)
 
 
 def night(run: CommandLine, *more: str) -> Answer:
@@ -143,10 +152,7 @@ def test_a_night_that_measured_another_artifact_is_not_gone_on_with(cli: Command
 
 def test_a_device_that_somebody_measures_on_is_waited_for_only_so_long(cli: CommandLine, folder: Path) -> None:
     """The board's own lease is held, by one who keeps no history: it is told who, also where the night's time was up first."""
-    entry = (
-        f'[own]\ntarget = "linux-x86_64"\ntransport = "local"\nlease = "{folder.name}"\n'  # no other test waits for it
-    )
-    (folder / "devices.toml").write_text(entry)
+    own_device(folder)
     suite(folder, more='wait = "1s"\ntime_limit = "3m"', devices="own")
     device = nightly_plan.plan(suites.read(folder / "suite.toml"), folder / "devices.toml").devices[0]
     with attempt.leased(device, target.read(device.target)):
@@ -156,6 +162,28 @@ def test_a_device_that_somebody_measures_on_is_waited_for_only_so_long(cli: Comm
     for answer, said in ((waited, "busy: held by"), (over, "20s were up")):
         (fault,) = answer.table["faults"]
         assert answer.code == 6 and said in fault["message"] and "held by" in fault["message"], fault
+
+
+def test_a_lease_that_is_lost_is_no_fault_of_the_device(folder: Path) -> None:
+    """What ran meanwhile is measured again, and nothing counts against the board."""
+    own_device(folder)
+    suite(folder, devices="own")
+    stolen: list[str] = []
+
+    def steal(progress: Progress) -> None:
+        with contextlib.closing(sqlite3.connect(folder / "history.sqlite", timeout=30)) as database:
+            taken = (
+                "UPDATE leases SET token = token + 1, expires_s = 0 WHERE device_key LIKE 'lease:%' AND expires_s > 0"
+            )
+            if not stolen and database.execute(taken).rowcount:
+                stolen.append(progress.stage)
+            database.commit()
+
+    plan = nightly_plan.plan(suites.read(folder / "suite.toml"), folder / "devices.toml")
+    with history.open(str(folder / "history.sqlite")) as kept:
+        done = nightly.run(plan, kept, Listener(on_progress=steal))
+    assert stolen and not done.health and nightly_outcome.exit_code(done) == 0
+    assert sorted(run.role for run in done.runs) == ["new", "reference"] and not any(run.fault for run in done.runs)
 
 
 def test_the_plan_alone_needs_no_history(cli: CommandLine, folder: Path) -> None:
