@@ -157,18 +157,23 @@ def _judged(
     )
 
 
-def figures(bench: BenchRecord, *, size_bytes: int | None = None, quality: float | None = None) -> Figures:
+def figures(
+    bench: BenchRecord, *, size_bytes: int | None = None, quality: float | None = None, metric: str | None = None
+) -> Figures:  # fmt: skip
     """Return the figures of a run by metric: latency is its p50 in ms, else its mean; memory its peak in MiB.
 
     Args:
         size_bytes: of the artifact.
-        quality: what the build reached; what the device reached takes its place where that was measured.
+        quality: what the build reached; what the device reached takes its place where that was measured by the same metric.
+        metric: what quality is of; None: whatever the device was judged by.
     """
     latency = bench.latency_ms
+    if bench.quality is not None and metric in (None, bench.quality.metric):
+        quality = bench.quality.got
     told = {
         "latency": latency.p50 if latency.p50 is not None else latency.mean,
         "memory": None if bench.memory is None else bench.memory.peak_rss_mib,
-        **built(size_bytes=size_bytes, quality=quality if bench.quality is None else bench.quality.got),
+        **built(size_bytes=size_bytes, quality=quality),
     }
     return {name: float(value) for name, value in told.items() if value is not None}
 

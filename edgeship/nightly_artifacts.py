@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeship import benchmarking, deliverable, digest, pipeline, resources, scratch
+from edgeship import benchmarking, deliverable, digest, nightly_quality, pipeline, resources, scratch
 from edgeship.attempt import Assignment
 from edgeship.benchmarking import BenchOrder
 from edgeship.compilation import COMPILED
 from edgeship.errors import BadInput, EdgeshipError
 from edgeship.nightly_plan import Artifact
+from edgeship.nightly_quality import Judged
 from edgeship.out_folder import ARTIFACT, MANIFEST
 from edgeship.progress import Listener
 from edgeship.store import Store, home, no_space_named, write_whole
@@ -51,6 +52,11 @@ class Measurable:
         return said.get("got") if isinstance(said, Mapping) else None
 
     @property
+    def judged(self) -> Judged:
+        """Return what its quality is of."""
+        return nightly_quality.judged(self.manifest)
+
+    @property
     def budget_missed(self) -> str | None:
         """Return in words how the build missed its own quality budget."""
         said = (self.manifest or {}).get("quality")
@@ -65,7 +71,7 @@ class Artifacts:
     def __init__(self, suite: Suite, listener: Listener) -> None:
         self._suite, self._listener = suite, listener
         self._built: dict[str, Measurable | EdgeshipError] = {}
-        self._assignments: dict[tuple[str, Path | None], Assignment] = {}
+        self._assignments: dict[tuple[str, Path | None, str | None], Assignment] = {}
         self._lock = threading.Lock()
 
     def build(self, artifact: Artifact) -> Measurable | EdgeshipError:
@@ -92,13 +98,14 @@ class Artifacts:
             StageFailed: it does not run on this machine.
         """
         with self._lock:
-            key = (one.sha256, data)
+            metric = None if data is None else nightly_quality.on_device(one.manifest)
+            key = (one.sha256, data, metric)
             if key not in self._assignments:
                 how = self._suite.bench
                 order = BenchOrder(
                     artifact=str(one.folder), devices=(), runs=how.runs, min_seconds=how.min_seconds,
                     warmup_seconds=how.warmup_seconds, threads=how.threads, batch=how.batch, data=data,
-                    governor=how.governor,
+                    governor=how.governor, metric=metric,
                 )  # fmt: skip
                 with Store(home()) as store:
                     self._assignments[key] = benchmarking.assignment(order, deliverable.find(order.artifact), store)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_questions, nightly_run
+from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_quality, nightly_questions, nightly_run
 from edgeship.alternation import Figures, Outing, Side
 from edgeship.attempt import Assignment
 from edgeship.device import Device
@@ -104,7 +104,7 @@ class CaseNight:
         suite, counted = self.tonight.suite, self._counted()
         asked = nightly_questions.questions(
             self.tonight.kept, self.tonight.record, self.case, suite.gates, self.held, self.new.sha256,
-            alternated=self.old is not None, counted=counted,
+            alternated=self.old is not None, counted=counted, judged=self.new.judged,
         )  # fmt: skip
         nights = max(len(question.history) + len(question.trial) for question in asked)
         settled = alternation.settle(
@@ -125,7 +125,7 @@ class CaseNight:
 
     def _limits(self, made: Sequence[Outing]) -> tuple[Verdict, ...]:
         suite = self.tonight.suite
-        found = list(nightly_questions.budgets(suite.budget_of(self.case), made, suite.gates.alpha))
+        found = list(nightly_questions.budgets(suite.budget_of(self.case), made, suite.gates.alpha, self.new.judged))
         missed = self.new.budget_missed
         if missed is not None and not any(one.metric == "quality budget" and one.alarm for one in found):
             reason = f"the build missed its budget: {missed}"
@@ -266,7 +266,9 @@ class CaseNight:
 
     def _figures(self, side: Role, bench: BenchRecord) -> Figures:
         one = self.old if side == "old" and self.old is not None else self.new
-        return alternation.figures(bench, size_bytes=one.size_bytes, quality=one.quality)
+        metric = nightly_quality.name(self.new.manifest)
+        quality = one.quality if nightly_quality.name(one.manifest) == metric else None
+        return alternation.figures(bench, size_bytes=one.size_bytes, quality=quality, metric=metric)
 
     def _counted(self) -> bool:
         return any(run.bench is not None and run.bench.conditions.counted for run in self.runs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edgeship import alternation, noise
+from edgeship import alternation, nightly_quality, noise
 from edgeship.alternation import Question
 from edgeship.gate import Verdict
 from edgeship.history import CaseNight, History
 from edgeship.night import Metric, Night, Prior
+from edgeship.nightly_quality import Judged
 from edgeship.nightly_record import Case, NightRecord
 from edgeship.suite import Budget, Gates
 
@@ -19,6 +20,7 @@ _TRIAL = 2  # nights before tonight that are judged together with it, where the 
 _ENOUGH = 3  # nights from which on a case tells of its device
 _SISTERS = 12
 BUDGET = "budget"
+UNKNOWN = Judged()
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,20 @@ def baseline(kept: History, night: NightRecord, case: Case) -> Baseline:
 
 def questions(
     kept: History, night: NightRecord, case: Case, gates: Gates, held: Baseline, new_sha256: str, *,
-    alternated: bool, counted: bool,
+    alternated: bool, counted: bool, judged: Judged = UNKNOWN,
 ) -> tuple[Question, ...]:  # fmt: skip
-    """Return what is asked of a case tonight, one question a metric."""
+    """Return what is asked of a case tonight, one question a metric; `judged`: what quality is of."""
     found = []
     for name in gates.on:
         metric, prior = alternation.metric(name, counted=counted)
         # What is counted repeats: another run would take minutes and say the same.
         most = 1 if counted else None
         metric = alternation.with_limits(metric, smallest=getattr(gates.smallest, name), runs_most=most)
-        before, trial = split(_nights(kept, night, case, name), held, new_sha256)
+        nights = _nights(kept, night, case, name)
+        if name == "quality":
+            metric = replace(metric, higher_is_better=judged.higher_is_better)
+            nights = nightly_quality.of_metric(kept, case, nights, judged.metric)
+        before, trial = split(nights, held, new_sha256)
         prior = prior or _family(kept, night, case, metric)
         found.append(Question(metric, before, trial, prior, held.era, held.sha256 if alternated else None))
     return tuple(found)
@@ -113,7 +119,9 @@ def _family(kept: History, night: NightRecord, case: Case, metric: Metric) -> Pr
     return noise.family(members)
 
 
-def budgets(limits: Budget, made: Sequence[alternation.Outing], alpha: float) -> tuple[Verdict, ...]:
+def budgets(
+    limits: Budget, made: Sequence[alternation.Outing], alpha: float, judged: Judged = UNKNOWN
+) -> tuple[Verdict, ...]:  # fmt: skip
     """Return the verdicts on absolute limits: one a limit that was set and can be told of."""
     found = []
     for metric, limit, unit in (
@@ -124,8 +132,10 @@ def budgets(limits: Budget, made: Sequence[alternation.Outing], alpha: float) ->
         if limit is None or not told:
             continue
         got = statistics.median(told)
-        missed = got < limit if metric == "quality" else got > limit
-        effect = (limit - got) if metric == "quality" else got / limit - 1
+        least = metric == "quality" and judged.higher_is_better
+        missed = got < limit if least else got > limit
+        worse = limit - got if least else got - limit
+        effect = worse if metric == "quality" else got / limit - 1
         word = "misses" if missed else "keeps"
         reason = f"{metric} {got:.6g}{unit} {word} the budget of {limit:g}{unit}"
         found.append(settled(f"{metric} {BUDGET}", reason, alarm=missed, effect=effect, alpha=alpha))

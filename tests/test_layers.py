@@ -46,7 +46,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("report.figures", "report.drawing", "report.edgetpu_figures", "report.sparkline"),
     ("stages", "segments"),
-    ("subject", "suite", "nightly_faults"),
+    ("subject", "suite", "nightly_faults", "nightly_quality"),
     ("history",),
     ("history.export",),
     ("history.keeping", "history.reading", "history.lease", "history.revision", "history.series"),

@@ -101,7 +101,7 @@ def _figures(run: Run) -> dict[str, Any]:
     """Return the figures that queries read, those that a run has: of a manifest the size, and what quality it told."""
     manifest = run.manifest or {}
     size, built = _whole(manifest.get("size_bytes")), manifest.get("quality")
-    quality = built.get("got") if isinstance(built, Mapping) else None
+    quality, metric = (built.get("got"), built.get("metric")) if isinstance(built, Mapping) else (None, None)
     bench = run.bench
     if bench is None:
         return {"size_bytes": size, "quality": _number(quality)}
@@ -113,15 +113,15 @@ def _figures(run: Run) -> dict[str, Any]:
         "latency_low_ms": _number(low), "latency_high_ms": _number(high),
         "p90_ms": _number(latency.p90), "cv": _number(latency.cv), "samples": latency.runs,
         "memory_mib": None if bench.memory is None else _number(bench.memory.peak_rss_mib),
-        "size_bytes": size, "quality": _number(_measured_quality(bench, quality)),
+        "size_bytes": size, "quality": _number(_measured_quality(bench, quality, metric)),
         "hottest_c": packing.hottest_c(bench.conditions),
     }  # fmt: skip
 
 
-def _measured_quality(bench: BenchRecord, built: Any) -> Any:
-    """Return what the device reached where that was measured, else what the build told."""
-    told = getattr(bench.quality, "got", None)
-    return built if told is None else told
+def _measured_quality(bench: BenchRecord, built: Any, metric: Any) -> Any:
+    """Return what the device reached where that was measured, and by the build's metric; else what the build told."""
+    told = bench.quality
+    return built if told is None or metric not in (None, told.metric) else told.got
 
 
 def _number(value: Any) -> float | None:
