@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 from edgeship.errors import DeviceFault, MissingTool, StageFailed
 
 _CLOSE_TIMEOUT_S = 5.0
+_LOOK_EVERY_S = 0.2
+MOMENT_S = 10.0  # for a program that is told to stop: a switch between off and on
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def call(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     stdin: bytes | None = None,
+    stopped: threading.Event | None = None,
 ) -> Called:
     """Run a program to its end and return what it said.
 
@@ -51,10 +55,11 @@ def call(
         environment: variables set for it besides ours.
         folder: where it runs.
         stdin: its whole input; without it, it gets none.
+        stopped: once it is set, a program without input is ended, after a moment in which it may end by itself.
 
     Raises:
         MissingTool: there is no such program.
-        StageFailed: it failed (with `check`) or took too long; the text ends with the log's path where there is one.
+        StageFailed: it failed (with `check`), took too long or was stopped; the text ends with the log's path where there is one.
     """
     line = [str(word) for word in words]
     try:
@@ -62,7 +67,7 @@ def call(
     except FileNotFoundError:
         raise MissingTool(f"the program {line[0]} is needed and not installed", hint=install) from None
     try:
-        output, errors = process.communicate(stdin, timeout=timeout_s)
+        output, errors = _said(process, line[0], stdin, timeout_s, stopped)
     except subprocess.TimeoutExpired:
         _end(process)
         output, errors = process.communicate()
@@ -79,6 +84,31 @@ def call(
         where = f"; full log: {log}" if log else ""
         raise StageFailed(f"{line[0]} failed (exit {done.exit_code}): {done.complaint}{where}", log=log)
     return done
+
+
+def _said(
+    process: subprocess.Popen[bytes], name: str, stdin: bytes | None, timeout_s: float, stopped: threading.Event | None
+) -> tuple[bytes, bytes]:
+    """Return what a program said until its end.
+
+    Raises:
+        subprocess.TimeoutExpired: it took too long.
+        StageFailed: it was told to stop, and did not end by itself.
+    """
+    if stopped is None:
+        return process.communicate(stdin, timeout=timeout_s)
+    until, told = time.monotonic() + timeout_s, False
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            if not told and stopped.is_set():
+                until, told = min(until, time.monotonic() + MOMENT_S), True
+            if time.monotonic() < until:
+                continue
+            if told:
+                raise StageFailed(f"{name} was ended: it was told to stop") from None
+            raise
 
 
 def _started(

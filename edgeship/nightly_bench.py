@@ -128,6 +128,9 @@ class Bench:
                 job.busy_since = None
                 self.queue.later(job, wait_s)
                 return
+        if self.tonight.stopping.is_set():  # while its power was cut
+            self.queue.done(job)
+            return
         if nightly_faults.elsewhere(error) and self.queue.elsewhere(job):
             self._say(job, f"{error.message}; elsewhere: {job.device.name}")
             return

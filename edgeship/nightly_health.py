@@ -68,7 +68,8 @@ def heal(tonight: Tonight, device: Device, *, waiting: bool = False) -> bool:
     if error is None:
         _tell(tonight, device, "released", "the reference workload ran there and its outputs are right")
         return True
-    _tell(tonight, device, "unhealthy", f"health check: {error.message}")
+    if not tonight.stopping.is_set():
+        _tell(tonight, device, "unhealthy", f"health check: {error.message}")
     return False
 
 
@@ -78,8 +79,12 @@ def _power_cycle(tonight: Tonight, device: Device) -> bool:
         return False
     words = [word.format(device=device.name, event="power-cycle") for word in tonight.suite.hook]
     try:
-        done = command.call(*words, timeout_s=_HOOK_TIMEOUT_S, check=False, folder=tonight.suite.folder)
+        done = command.call(
+            *words, timeout_s=_HOOK_TIMEOUT_S, check=False, folder=tonight.suite.folder, stopped=tonight.stopping
+        )
     except (EdgeshipError, OSError) as error:
+        if tonight.stopping.is_set():
+            return False
         _tell(tonight, device, "unhealthy", f"the hook {words[0]} could not be run: {error}")
         return False
     if done.exit_code:
