@@ -19,6 +19,7 @@ from edgeship import (
     devices,
     history,
     inventory,
+    metrics,
     nightly_bench,
     noise,
     resources,
@@ -33,7 +34,7 @@ from edgeship.errors import BadInput, VerdictNegative, unknown
 from edgeship.gate import Verdict
 from edgeship.history import History
 from edgeship.measurement import BenchRecord
-from edgeship.night import Prior
+from edgeship.night import Metric, Prior
 from edgeship.progress import Listener, StageTold
 from edgeship.run_trial import Contestant, TrialRecord, TrialRun
 from edgeship.store import Store, home
@@ -169,6 +170,14 @@ def believed(kept: History, device: Device, name: str) -> Prior | None:
     return noise.family(members)
 
 
+def metric_of(name: str, quality: str | None, *, counted: bool) -> tuple[Metric, Prior | None]:
+    """Return a metric as a trial judges it; where quality is of an error that the user named, more of it is worse."""
+    metric, prior = alternation.metric(name, counted=counted)
+    if name == "quality" and quality is not None:
+        metric = replace(metric, higher_is_better=metrics.find(quality).higher_is_better)
+    return metric, prior
+
+
 def _gates(named: Sequence[str]) -> tuple[str, ...]:
     for name in named:
         if name not in alternation.METRICS:
@@ -183,7 +192,7 @@ def _questions(trial: _Trial, known: Mapping[str, Prior], *, counted: bool) -> t
     for name in alternation.METRICS:
         if name == "quality" and trial.sides["new"].judge is None:
             continue
-        metric, prior = alternation.metric(name, counted=counted)
+        metric, prior = metric_of(name, order.bench.metric, counted=counted)
         smallest = order.smallest if name == "latency" else None
         if metric.runs_most > 1 and not counted:
             first = min(max(order.repeats // 2, 2), order.repeats)

@@ -36,3 +36,10 @@ def test_nothing_is_asked_of_a_device_for_a_wrong_question(tmp_path: Path) -> No
         ab_trial.compare(ab_trial.TrialOrder(a="a", b="b", bench=bench, repeats=1), Listener())
     with pytest.raises(BadInput, match="did you mean 'size'"):
         ab_trial.compare(ab_trial.TrialOrder(a="a", b="b", bench=bench, gates=("sise",)), Listener())
+
+
+def test_of_an_error_that_the_user_named_more_is_worse() -> None:
+    """Of an accuracy less."""
+    quality = {name: ab_trial.metric_of("quality", name, counted=False)[0] for name in ("mse", "top1", None)}
+    assert [each.higher_is_better for each in quality.values()] == [False, True, True]
+    assert not ab_trial.metric_of("latency", "top1", counted=False)[0].higher_is_better
