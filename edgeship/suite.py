@@ -67,7 +67,10 @@ class Budget(Pattern):
     latency_ms: float | None = Field(None, gt=0, description="the median of the night's runs")
     memory_mib: float | None = Field(None, gt=0)
     size_bytes: int | None = Field(None, gt=0)
-    quality: float | None = Field(None, description="at least this, of the metric that the build was judged by")
+    quality: float | None = Field(
+        None,
+        description="at least this, of the metric that the build was judged by; at most, where less of it is better",
+    )
 
 
 class Smallest(Record):
