@@ -179,7 +179,7 @@ def test_doctor_says_what_is_installed(own_store: Path) -> None:
 def test_an_empty_store_lists_and_prunes_nothing(own_store: Path) -> None:
     assert json.loads(run("store", "list", "--json").stdout) == {"store": str(own_store), "entries": []}
     table = json.loads(run("store", "prune", "--days", "0", "--json").stdout)
-    assert table == {"results": 0, "artifacts": 0, "freed_bytes": 0}
+    assert table == {"results": 0, "artifacts": 0, "freed_bytes": 0, "environments": 0}
     assert "0 results" in run("store", "list").stdout
 
 

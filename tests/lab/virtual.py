@@ -70,8 +70,8 @@ def fast_rpi4(virtual_lab: Path) -> Iterator[lab.Held]:
 
 @pytest.fixture(scope="session")
 def running_lab(virtual_lab: Path) -> Path:
-    """Return another lab with the same image, for boards that are left running: `down` in one lab ends none of the other."""
-    folder = virtual_lab.with_name(f"{virtual_lab.name}-running")
+    """Return a lab with the same image for the boards that this worker leaves running: `down` there ends nobody else's."""
+    folder = virtual_lab.with_name(f"{virtual_lab.name}-running-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
     folder.mkdir(parents=True, exist_ok=True)
     (virtual_lab / "images").mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # another worker was first
