@@ -78,9 +78,15 @@ class Ending:
 
     @contextlib.contextmanager
     def kept(self, connection: Connection) -> Iterator[None]:
-        """Close the connection at the end of the block, or when all are ended."""
+        """Close the connection at the end of the block, or when all are ended.
+
+        Raises:
+            DeviceFault: all were ended while it came up.
+        """
         self._open.append(connection)
         try:
+            if self.ended:
+                raise DeviceFault(f"{connection.name}: ended before it was measured", fault="lost")
             yield
         finally:
             self._open.remove(connection)
@@ -103,7 +109,9 @@ def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRe
     broken: list[str] = []
     while True:
         try:
-            connection = _reconnected(device, on_progress) if broken else devices.connect(device, on_progress)
+            connection = (
+                _reconnected(device, given.ending, on_progress) if broken else devices.connect(device, on_progress)
+            )
             with given.ending.kept(connection):
                 made = _on(connection, device, given, on_progress, again=bool(broken))
             doubts = tuple(f"repeated after: {text}" for text in broken)
@@ -121,10 +129,12 @@ def bench(device: Device, given: Assignment, on_progress: OnProgress) -> BenchRe
             on_progress(Progress(f"{device.name}: again", 0, 0, fault.message))
 
 
-def _reconnected(device: Device, on_progress: OnProgress) -> Connection:
-    """Return a new connection to a board that was lost, which may be booting."""
+def _reconnected(device: Device, ending: Ending, on_progress: OnProgress) -> Connection:
+    """Return a new connection to a board that was lost, which may be booting; what is ended waits no longer."""
     again = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda fault: isinstance(fault, DeviceFault) and fault.fault in PASSING),
+        retry=tenacity.retry_if_exception(
+            lambda fault: not ending.ended and isinstance(fault, DeviceFault) and fault.fault in PASSING
+        ),
         wait=tenacity.wait_exponential(min=0.5, max=8),
         stop=tenacity.stop_after_delay(RECONNECT_S),
         before_sleep=lambda state: on_progress(Progress(f"{device.name}: reconnect", state.attempt_number, 0)),
