@@ -53,16 +53,22 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     opened.quit()
 
 
+def opened(browser: Any, page: Path, *, width: int, dark: bool = False) -> None:
+    """Open a page at a width, as for somebody who wants nothing to move: a click waits for no scrolling then."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(page.as_uri())
+
+
 def shown(browser: Any, html: str, folder: Path, *, width: int, dark: bool = False) -> None:
     """Open a page at a width, from a file."""
     page = folder / "report.html"
     page.write_text(html, encoding="utf-8")
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.get(page.as_uri())
+    opened(browser, page, width=width, dark=dark)
 
 
 def requests(browser: Any) -> list[str]:

@@ -12,7 +12,7 @@ from edgeship.nightly_record import Case
 from edgeship.report import site
 from tests import sample_nights
 from tests.end_to_end import test_report_page
-from tests.end_to_end.test_report_page import requests
+from tests.end_to_end.test_report_page import opened, requests
 from tests.sample_nights import Family
 
 browser = test_report_page.browser
@@ -28,16 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         night = sample_nights.write(kept, 12, families)
         site.write(kept, place / "site", night=night)
     return place / "site"
-
-
-def opened(browser: Any, page: Path, *, width: int, dark: bool = False) -> None:
-    """Open a page at a width."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.get(page.as_uri())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
