@@ -41,7 +41,7 @@ from edgeship.store import Store, home
 
 # Twice a night's runs: there is no history that knows the noise.
 REPEATS = 8
-_SISTERS, _NIGHTS, _ENOUGH = 12, 60, 3  # models of a device and their nights that tell of its noise
+_NIGHTS = 60  # of each of a device's models that tell of its noise
 _LETTER: Mapping[Side, str] = {"old": "A", "new": "B"}
 
 
@@ -162,12 +162,9 @@ def _leased(trial: _Trial) -> Iterator[Mapping[str, Prior]]:
 
 def believed(kept: History, device: Device, name: str) -> Prior | None:
     """Return how the models of a device vary from run to run, None where too few nights tell."""
-    members = []
-    for case in [each for each in kept.cases(device.name) if each.device == device.name][:_SISTERS]:
-        nights = [each.figures for each in kept.nights(case, name, _NIGHTS) if each.figures.new]
-        if len(nights) >= _ENOUGH:
-            members.append(noise.estimate(nights, (), alternation.METRICS[name], Prior()))
-    return noise.family(members)
+    cases = [each for each in kept.cases(device.name) if each.device == device.name][: noise.SISTERS]
+    nights = ([each.figures for each in kept.nights(case, name, _NIGHTS) if each.figures.new] for case in cases)
+    return noise.believed(nights, alternation.METRICS[name])
 
 
 def metric_of(name: str, quality: str | None, *, counted: bool) -> tuple[Metric, Prior | None]:

@@ -24,7 +24,7 @@ from edgeship.nightly_case import Tonight
 from edgeship.nightly_faults import fault
 from edgeship.nightly_plan import NightPlan, Task
 from edgeship.nightly_queue import Queue
-from edgeship.nightly_record import Case, Finding, NightRecord, Run
+from edgeship.nightly_record import Case, Finding, NightRecord, Run, now
 from edgeship.progress import Listener, StageTold
 from edgeship.suite import Suite, seconds
 
@@ -102,10 +102,10 @@ def _tell(listener: Listener, why: str) -> None:
 
 def _begun(planned: NightPlan, kept: History) -> NightRecord:
     """Begin a night. Cases that may be measured on one of several devices are not in it before they are."""
-    now = datetime.now(UTC)
+    moment = datetime.now(UTC)
     record = NightRecord(
-        id=f"{planned.suite.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", suite=planned.suite.name,
-        began=now.isoformat(timespec="milliseconds"), ended=None,
+        id=f"{planned.suite.name}-{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", suite=planned.suite.name,
+        began=moment.isoformat(timespec="milliseconds"), ended=None,
         cases=tuple(task.case for task in planned.tasks if len(task.devices) == 1),
         options=nightly_plan.options(planned),
     )  # fmt: skip
@@ -157,7 +157,7 @@ def _keep_trouble(tonight: Tonight, task: Task, error: EdgeshipError) -> None:
     record, case = tonight.record, task.case
     lost = Run(
         id=f"{record.id}/{case.name}/new/0", night=record.id, suite=record.suite, case=case, role="new", ordinal=0,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds"), artifact_sha256=None, fault=fault(error),
+        at=now(), artifact_sha256=None, fault=fault(error),
     )  # fmt: skip
     tonight.kept.keep(lost)
 
@@ -220,6 +220,8 @@ def _corrected(tonight: Tonight) -> None:
 
 def _tidied(tonight: Tonight) -> None:
     """Forget artifacts that no case is held against and nobody measured for long."""
+    if not nightly_artifacts.idle():  # as on most nights: then no history is read for it
+        return
     needed = {level.artifact_sha256 for case in tonight.kept.cases() for level in tonight.kept.levels(case)[-1:]}
     held = {nightly_questions.baseline(tonight.kept, tonight.record, case).sha256 for case in tonight.kept.cases()}
     nightly_artifacts.prune(frozenset(needed | {sha for sha in held if sha is not None}))

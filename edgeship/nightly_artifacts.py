@@ -177,11 +177,15 @@ def _whole(folder: Path, sha256: str) -> Measurable | None:
     return Measurable(sha256, folder, said if isinstance(said, dict) else None)
 
 
+def idle(*, days: float = KEPT_DAYS) -> list[Path]:
+    """Return the artifacts that nobody measured for so many days."""
+    oldest = time.time() - days * 86400
+    return [folder for folder in shelf().glob("[0-9a-f]*") if folder.stat().st_mtime < oldest]
+
+
 def prune(needed: frozenset[str], *, days: float = KEPT_DAYS) -> int:
     """Remove what no case is held against and nobody measured for so many days; return how many went."""
-    oldest, gone = time.time() - days * 86400, 0
-    for folder in shelf().glob("[0-9a-f]*") if shelf().is_dir() else ():
-        if folder.name not in needed and folder.stat().st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
-            gone += 1
-    return gone
+    gone = [folder for folder in idle(days=days) if folder.name not in needed]
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(gone)

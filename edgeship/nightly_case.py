@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_quality, nightly_questions, nightly_run
@@ -24,7 +23,7 @@ from edgeship.nightly_artifacts import Artifacts, Measurable
 from edgeship.nightly_faults import Stopped, TimeUp
 from edgeship.nightly_plan import Artifact
 from edgeship.nightly_questions import Baseline
-from edgeship.nightly_record import Case, Fault, Finding, NightRecord, Role, Run
+from edgeship.nightly_record import Case, Fault, Finding, NightRecord, Role, Run, now
 from edgeship.nightly_run import Endings
 from edgeship.progress import Listener, StageTold
 from edgeship.suite import Suite, seconds
@@ -70,9 +69,9 @@ class CaseNight:
         self.case: Case = artifact.case(device)
         self.runs = list(tonight.kept.find(night=tonight.record.id, case=self.case))
         self.held: Baseline = nightly_questions.baseline(tonight.kept, tonight.record, self.case)
-        other = self.held.sha256 not in (None, new.sha256)
-        self.old = nightly_artifacts.find(self.held.sha256) if other and self.held.sha256 else None
-        self.lacking = self.held.sha256[:12] if other and self.old is None and self.held.sha256 else None
+        other = None if self.held.sha256 == new.sha256 else self.held.sha256
+        self.old = nightly_artifacts.find(other) if other else None
+        self.lacking = other[:12] if other and self.old is None else None
         self._replay = [outing for outing in map(self._outing, self._of("new", "old")) if outing is not None]
         self._lease: Lease | None = None
 
@@ -94,7 +93,7 @@ class CaseNight:
     def give_up(self, error: EdgeshipError, tries: int) -> tuple[Finding, ...]:
         """Keep the fault that ended the case, and judge what was measured before it."""
         if not self.ended:
-            self._keep("new", self.new, None, nightly_faults.fault(error, tries), _now())
+            self._keep("new", self.new, None, nightly_faults.fault(error, tries), now())
         kept = tuple(map(alternation.figures, self._references()))
         return self._judged(kept, lambda side, ordinal: self._replayed(side))
 
@@ -156,7 +155,7 @@ class CaseNight:
             try:
                 made = self._valid("reference", one, None)
             except BadInput as error:
-                self._keep("reference", one, None, nightly_faults.fault(error), _now())
+                self._keep("reference", one, None, nightly_faults.fault(error), now())
                 made = None
             benches = [] if made is None else [made]
         for bench in benches:
@@ -194,7 +193,7 @@ class CaseNight:
         suite, device = self.tonight.suite, self.device
         for left in range(suite.retries, -1, -1):
             self.tonight.check(device)
-            began = _now()
+            began = now()
             limit_s = min(seconds(suite.run_limit), max(self.tonight.until - time.monotonic(), 1.0))
             given = self.tonight.artifacts.assignment(one, data)
             bench = self._measured(given, limit_s)
@@ -272,7 +271,3 @@ class CaseNight:
 
     def _counted(self) -> bool:
         return any(run.bench is not None and run.bench.conditions.counted for run in self.runs)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

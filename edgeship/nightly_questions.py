@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeship import alternation, nightly_quality, noise
 from edgeship.alternation import Question
 from edgeship.gate import Verdict
 from edgeship.history import CaseNight, History
-from edgeship.night import Metric, Night, Prior
+from edgeship.night import Night
 from edgeship.nightly_quality import Judged
 from edgeship.nightly_record import Case, NightRecord
 from edgeship.suite import Budget, Gates
 
 SEEN = 60  # nights on the level, and as many on trial, that are looked at
 _TRIAL = 2  # nights before tonight that are judged together with it, where the artifact is the baseline itself
-_ENOUGH = 3  # nights from which on a case tells of its device
-_SISTERS = 12
 BUDGET = "budget"
 UNKNOWN = Judged()
 
@@ -37,7 +35,7 @@ def baseline(kept: History, night: NightRecord, case: Case) -> Baseline:
     accepted = [level for level in kept.levels(case) if level.at <= night.began]
     if accepted:
         return Baseline(accepted[-1].artifact_sha256, str(accepted[-1].number), accepted=True)
-    told = (each.new_sha256 for each in _nights(kept, night, case, "latency") if each.new_sha256)
+    told = (each.new_sha256 for each in _before(kept.nights(case, "latency"), night) if each.new_sha256)
     return Baseline(next(told, None), "")
 
 
@@ -47,17 +45,21 @@ def questions(
 ) -> tuple[Question, ...]:  # fmt: skip
     """Return what is asked of a case tonight, one question a metric; `judged`: what quality is of."""
     found = []
-    for name in gates.on:
-        metric, prior = alternation.metric(name, counted=counted)
+    asked = [(name, *alternation.metric(name, counted=counted)) for name in gates.on]
+    every = kept.by_metric(case)
+    sisters = _sisters(kept, case) if any(prior is None for _, _, prior in asked) else []
+    for name, metric, prior in asked:
         # What is counted repeats: another run would take minutes and say the same.
         most = 1 if counted else None
         metric = alternation.with_limits(metric, smallest=getattr(gates.smallest, name), runs_most=most)
-        nights = _nights(kept, night, case, name)
+        nights = _before(every[name], night)
         if name == "quality":
             metric = replace(metric, higher_is_better=judged.higher_is_better)
             nights = nightly_quality.of_metric(kept, case, nights, judged.metric)
         before, trial = split(nights, held, new_sha256)
-        prior = prior or _family(kept, night, case, metric)
+        prior = prior or noise.believed(
+            ([each.figures for each in _before(sister[name], night)][-SEEN:] for sister in sisters), metric
+        )
         found.append(Question(metric, before, trial, prior, held.era, held.sha256 if alternated else None))
     return tuple(found)
 
@@ -98,9 +100,8 @@ def _stands(each: CaseNight, new_sha256: str) -> bool:
     return each.new_sha256 == new_sha256 or each.decision not in ("slower", "faster")
 
 
-def _nights(kept: History, night: NightRecord, case: Case, metric: str) -> list[CaseNight]:
-    """Return the nights of a case before tonight that tell something, oldest first."""
-    nights = kept.nights(case, metric)
+def _before(nights: Iterable[CaseNight], night: NightRecord) -> list[CaseNight]:
+    """Return the nights before tonight that tell something."""
     return [each for each in nights if each.night != night.id and each.began <= night.began and _told(each)]
 
 
@@ -109,14 +110,10 @@ def _told(each: CaseNight) -> bool:
     return bool(each.figures.new) and not each.wrong
 
 
-def _family(kept: History, night: NightRecord, case: Case, metric: Metric) -> Prior | None:
-    """Return what the device's other models let one expect of the noise, as far as there are any with a history."""
-    members = []
-    for other in [one for one in kept.cases(case.device) if one.device == case.device and one != case][:_SISTERS]:
-        nights = [each.figures for each in _nights(kept, night, other, metric.name)][-SEEN:]
-        if len(nights) >= _ENOUGH:
-            members.append(noise.estimate(nights, (), metric, Prior()))
-    return noise.family(members)
+def _sisters(kept: History, case: Case) -> list[Mapping[str, Sequence[CaseNight]]]:
+    """Return the nights of the device's other models by metric: they tell of its noise."""
+    others = [one for one in kept.cases(case.device) if one.device == case.device and one != case]
+    return [kept.by_metric(other) for other in others[: noise.SISTERS]]
 
 
 def budgets(

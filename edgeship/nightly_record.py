@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from edgeship.gate import Verdict
@@ -11,6 +12,11 @@ from edgeship.measurement import BenchRecord
 
 Role = Literal["new", "old", "reference"]
 Cause = Literal["mistake", "device", "timeout", "conditions", "stage"]
+
+
+def now() -> str:
+    """Return this moment as records have it: ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True, order=True)

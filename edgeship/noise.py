@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +29,8 @@ _INSIDE, _USUAL = 0.95, 2.0  # part of old runs that lie within the usual distan
 _FEW = 8  # residuals that tell no shape
 # A night always shares something: variance between nights is at least this part of that within.
 _LEAST_SHARED = 0.01
+SISTERS = 12  # models of a device that are asked what its noise is
+_ENOUGH = 3  # nights from which on one tells of it
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,11 @@ def _components(parts: _Parts, gain: float, floor: float, prior: Prior) -> tuple
     weight = parts.between_freedom + prior.nights
     between = (prior.nights * expected + parts.between_freedom * left) / weight if weight else left
     return within, math.sqrt(max(between, _LEAST_SHARED * within**2)), variance
+
+
+def believed(histories: Iterable[Sequence[Night]], metric: Metric) -> Prior | None:
+    """Return what the histories of a device's models let one expect of another's; None where none has enough nights."""
+    return family([estimate(nights, (), metric, Prior()) for nights in histories if len(nights) >= _ENOUGH])
 
 
 def family(members: Sequence[Noise], nights: float = 3.0) -> Prior | None:

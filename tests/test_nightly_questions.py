@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeship import history
-from edgeship.alternation import Outing
+from edgeship.alternation import Outing, Question
 from edgeship.history import CaseNight, History
 from edgeship.night import Night
 from edgeship.nightly_questions import SEEN, Baseline, baseline, budgets, questions, settled, split
@@ -122,6 +122,13 @@ def test_of_a_long_history_the_last_nights_on_the_level_count() -> None:
     assert numbers(before) == list(range(30, 90)) and len(before) == SEEN
 
 
+def of_latency(kept: History, tonight: NightRecord, held: Baseline) -> Question:
+    """Return what is asked of the baseline's latency tonight."""
+    gates = Gates(memory=False, size=False, quality=False)
+    (asked,) = questions(kept, tonight, CASE, gates, held, BASE, alternated=False, counted=False)
+    return asked
+
+
 def test_nights_without_figures_push_no_level_out(tmp_path: Path) -> None:
     """A board that was unplugged for as many nights as are looked at is held to what it was before."""
     with history.open(str(tmp_path / "history.sqlite")) as kept:
@@ -131,16 +138,7 @@ def test_nights_without_figures_push_no_level_out(tmp_path: Path) -> None:
             keep(kept, number, ms=None)
         tonight = keep(kept, 5 + SEEN, ms=None)
         held = baseline(kept, tonight, CASE)
-        (asked,) = questions(
-            kept,
-            tonight,
-            CASE,
-            Gates(memory=False, size=False, quality=False),
-            held,
-            BASE,
-            alternated=False,
-            counted=False,
-        )
+        asked = of_latency(kept, tonight, held)
     assert held.sha256 == BASE and len(asked.history) == 3 and len(asked.trial) == 2
 
 
@@ -154,15 +152,6 @@ def test_what_computes_wrongly_is_no_level(tmp_path: Path) -> None:
         kept.keep_findings(Finding(again.id, CASE, settled("golden", "all zero", alarm=True), None, BASE))
         tonight = keep(kept, 3, ms=None)
         held = baseline(kept, tonight, CASE)
-        (asked,) = questions(
-            kept,
-            tonight,
-            CASE,
-            Gates(memory=False, size=False, quality=False),
-            held,
-            BASE,
-            alternated=False,
-            counted=False,
-        )
+        asked = of_latency(kept, tonight, held)
     assert held.sha256 == BASE
     assert [each.new for each in (*asked.history, *asked.trial)] == [(10.0,)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgeship import tools
@@ -22,7 +21,7 @@ from edgeship.history.figures import (
     Level,
     Point,
 )
-from edgeship.nightly_record import Case, Finding, HealthEvent, NightRecord, Run
+from edgeship.nightly_record import Case, Finding, HealthEvent, NightRecord, Run, now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +89,7 @@ class History:
         from edgeship.history import keeping
 
         with self._database.writing() as connection:
-            keeping.end(connection, night_id, at or _now())
+            keeping.end(connection, night_id, at or now())
 
     def keep(self, *runs: Run, lease: Lease | None = None) -> int:
         """Keep runs, all of them or none; return how many are new: one whose id is there changes nothing.
@@ -129,7 +128,7 @@ class History:
         from edgeship.history import keeping
 
         with self._database.writing() as connection:
-            return keeping.accept(connection, case, artifact_sha256, at or _now())
+            return keeping.accept(connection, case, artifact_sha256, at or now())
 
     # Reading
 
@@ -334,7 +333,3 @@ def _known_metric(metric: str) -> None:
         from edgeship.errors import unknown
 
         raise unknown("metric", metric, COLUMN)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

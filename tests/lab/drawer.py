@@ -32,6 +32,11 @@ class Drawer:
     inventory: Path
     environment: Mapping[str, str]
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the environment of a user whose drawer this is and whose store is another."""
+        return {name: value for name, value in self.environment.items() if name != "EDGESHIP_HOME"}
+
     def name(self, board: Sshd) -> str:
         """Return what the inventory calls a board."""
         return f"board-{self.boards.index(board) + 1}"

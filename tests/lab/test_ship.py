@@ -26,8 +26,7 @@ def lab() -> Iterator[Drawer]:
 @pytest.fixture
 def run(lab: Drawer, session_store: Path, tmp_path: Path) -> CommandLine:
     """Return the command line of a user whose drawer this is."""
-    kept = {name: value for name, value in lab.environment.items() if name != "EDGESHIP_HOME"}
-    return CommandLine(session_store, tmp_path, kept)
+    return CommandLine(session_store, tmp_path, lab.variables)
 
 
 @pytest.fixture
