@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from edgeship.errors import BadInput
 from edgeship.onnx_rewrite import rewritten
-from edgeship.onnx_rewrite.sampling import COORDINATES, Axis, Way, matrix
+from edgeship.onnx_rewrite.sampling import COORDINATES, Axis, Way, matrix, nearest
 from tests import onnx_graphs
 
 NEAREST = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
@@ -81,6 +81,21 @@ def test_any_resize(data: st.DataObject) -> None:
     model = resize(shape, opset=opset, **more)
     assume(runs(model))
     onnx_graphs.same(model)
+
+
+@pytest.mark.parametrize("rounding", NEAREST)
+@pytest.mark.parametrize("coordinates", ["asymmetric", "half_pixel", "half_pixel_symmetric", "align_corners"])
+def test_nearest_of_any_length(coordinates: str, rounding: str) -> None:
+    """At ties the last bit decides, and lengths such as 6 to 2 or 7 to 38 meet them."""
+    for before in (3, 5, 6, 7, 9, 10, 11, 13, 14, 26, 30):
+        for after in (*range(1, 16), 19, 26, 28, 38):
+            model = resize(
+                (1, 1, before), sizes=[1, 1, after], opset=19, mode="nearest",
+                coordinate_transformation_mode=coordinates, nearest_mode=rounding,
+            )  # fmt: skip
+            (copied,) = onnx_graphs.run(model, {"X": np.arange(before, dtype=np.float32).reshape(1, 1, before)})
+            told = nearest(Axis(before, after, after / before), Way("nearest", coordinates, rounding))
+            assert copied.ravel().tolist() == told.tolist(), (before, after)
 
 
 @pytest.mark.parametrize(

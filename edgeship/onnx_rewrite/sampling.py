@@ -46,6 +46,7 @@ COORDINATES = (
     "tf_crop_and_resize",
     "tf_half_pixel_for_nn",
 )
+_TIE = 1e-6
 MODES = ("nearest", "linear", "cubic")
 
 
@@ -70,9 +71,12 @@ def positions(axis: Axis, coordinates: str) -> Positions:
     if coordinates == "pytorch_half_pixel" and axis.after == 1:
         return np.zeros(1, np.float32)
     if coordinates == "half_pixel_symmetric":
-        # The grid's middle stays where it is, also when the scaled length is not a whole number.
-        shrunk = np.float32(axis.after / (axis.scale * axis.before))
-        return np.float32(axis.before / 2) * (1 - shrunk) + (points + half) / scale - half
+        # The grid's middle stays where it is, also when the scaled length is not a whole number. The sum is made in
+        # double precision and rounded once.
+        shrunk = np.float32(axis.after) / (scale * np.float32(axis.before))
+        middle = float(axis.before / 2 * (1 - shrunk))
+        summed: Positions = (middle + (points + half).astype(np.float64) / float(scale) - 0.5).astype(np.float32)
+        return summed
     return {
         "asymmetric": points / scale,
         "half_pixel": (points + half) / scale - half,
@@ -88,14 +92,21 @@ def nearest(axis: Axis, way: Way) -> npt.NDArray[np.int64]:
         KeyError: a way of rounding that ONNX does not know.
     """
     where = positions(axis, way.coordinates)
+    below = np.floor(where)
     rounded = {
-        "floor": np.floor(where),
+        "floor": below,
         "ceil": np.ceil(where),
-        "round_prefer_floor": np.ceil(where - np.float32(0.5)),
-        "round_prefer_ceil": np.floor(where + np.float32(0.5)),
+        "round_prefer_floor": np.where(_tied(where), below, np.rint(where)),
+        "round_prefer_ceil": np.where(_tied(where), below + 1, np.rint(where)),
     }[way.nearest]
     inside: npt.NDArray[np.int64] = np.clip(rounded.astype(np.int64), 0, axis.before - 1)
     return inside
+
+
+def _tied(where: Positions) -> npt.NDArray[np.bool_]:
+    """Return which positions count as the middle between two inputs: onnxruntime forgives 1e-6 (its issue 28291)."""
+    exact = where.astype(np.float64)
+    return np.abs(exact - np.floor(exact) - 0.5) <= _TIE
 
 
 def outside(axis: Axis, way: Way) -> npt.NDArray[np.bool_]:
