@@ -68,6 +68,7 @@ def _copied(one: Path, other: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="virtual:rpi4")
+    parser.add_argument("--model", default="digits", help="what is built by int8 and measured")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=10**6, help="slower nights at the most")
     parser.add_argument("--from-night", type=int, default=1, help="unchanged nights before the first slower one")
@@ -76,6 +77,8 @@ def _options() -> argparse.Namespace:
         "--place", type=int, help="the operation behind which RELUs stand; else found by measuring here"
     )
     parser.add_argument("--times", type=int, default=1, help="how many RELUs, with --place")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--warmup-seconds", type=float)
     parser.add_argument("--min-seconds", type=float)
     parser.add_argument("--runs", type=int)
     parser.add_argument("--into", type=Path, required=True)
@@ -98,7 +101,7 @@ def _built(options: argparse.Namespace, into: Path) -> Path:
     steady = into / "steady.tflite"
     if not steady.is_file():
         target = inventory.find(options.device, inventory.place(None)).target
-        code, made = _edgeship(into, "build", "digits", "--target", target, "--recipe", "int8", "--out", "digits")
+        code, made = _edgeship(into, "build", options.model, "--target", target, "--recipe", "int8", "--out", "built")
         if code:
             raise SystemExit(json.dumps(made))
         shutil.copyfile(into / made["artifact"], steady)
@@ -110,7 +113,7 @@ def _write_slower(steady: Path, slower: Path, options: argparse.Namespace) -> No
     place, times = options.place, options.times
     if place is None:
         off = {}
-        for place, times in itertools.product((3, 4, 6, 8), (1, 2, 3, 4)):
+        for place, times in itertools.product((3, 4, 6, 8, 9, 10), (1, 2, 3, 4)):
             slower.write_bytes(delayed(steady, place, times))
             off[place, times] = abs(ratio(steady, slower, 9) - 1 - options.slower)
         place, times = min(off, key=lambda each: off[each])
@@ -162,13 +165,13 @@ def _night(
     """Run one night over one case and write down what the command answered."""
     bench = "".join(
         f"{name} = {value}\n"
-        for name, value in (("runs", options.runs), ("min_seconds", options.min_seconds))
-        if value is not None
+        for name in ("runs", "threads", "min_seconds", "warmup_seconds")
+        if (value := getattr(options, name)) is not None
     )
     suite = into / "suite.toml"
     suite.write_text(
-        f'name = "trial"\nmodels = ["digits"]\ndevices = ["{options.device}"]\nrecipes = ["float32"]\n\n'
-        f'[model.digits]\nsource = "{source}"\n\n[bench]\nshared_machine = true\n{bench}\n'
+        f'name = "trial"\nmodels = ["steady"]\ndevices = ["{options.device}"]\nrecipes = ["float32"]\n\n'
+        f'[model.steady]\nsource = "{source}"\n\n[bench]\nshared_machine = true\n{bench}\n'
         f"[gates]\nsize = {'true' if kind == 'unchanged' else 'false'}\n"
     )
     began = time.monotonic()
