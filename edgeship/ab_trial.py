@@ -122,7 +122,10 @@ def compare(order: TrialOrder, listener: Listener) -> TrialRecord:
     device = inventory.find(order.bench.devices[0], inventory.place(order.bench.inventory))
     found: dict[Side, Deliverable] = {"old": deliverable.find(order.a), "new": deliverable.find(order.b)}
     with Store(home()) as store, ExitStack() as held:
-        given = {side: benchmarking.assignment(order.bench, each, store) for side, each in found.items()}
+        given = {
+            side: replace(benchmarking.assignment(order.bench, each, store), beside=found["old"])
+            for side, each in found.items()
+        }
         trial = _Trial(device, order, given, listener)
         held.callback(trial.end)
         known = held.enter_context(_leased(trial))
@@ -221,20 +224,32 @@ def _record(
     decision = records.decide(verdicts, gates)
     benches = [bench for _, bench, _ in trial.made]
     same = trial.sides["old"].deliverable.sha256 == trial.sides["new"].deliverable.sha256
-    doubts = dict.fromkeys(doubt for bench in benches for doubt in bench.doubts)
+    doubts, times = dict.fromkeys(doubt for bench in benches for doubt in bench.doubts), _at_one_pace(trial)
     said = ("A and B are the same file: what is seen is noise",) if same else ()
     return TrialRecord(
         device=trial.device.name, target=trial.device.target, transport=trial.device.transport,
         simulated=any(bench.simulated for bench in benches), decision=decision, passed=decision not in ("worse", "mixed"),
-        a=_contestant(trial, "old"), b=_contestant(trial, "new"), verdicts=verdicts, gates=gates,
-        runs=tuple(_run(number, *made) for number, made in enumerate(trial.made)), reference_ms=around, whole=whole,
+        a=_contestant(trial, "old", times), b=_contestant(trial, "new", times), verdicts=verdicts, gates=gates,
+        runs=tuple(_run(number, *made, times.get(number)) for number, made in enumerate(trial.made)),
+        reference_ms=around, whole=whole,
         seconds=seconds, doubts=(*said, *doubts),
     )  # fmt: skip
 
 
-def _contestant(trial: _Trial, side: Side) -> Contestant:
+def _at_one_pace(trial: _Trial) -> dict[int, float]:
+    """Return by ordinal the times in ms of the runs that count, as the verdict sees them."""
+    told = [(number, alternation.figures(bench)) for number, (_, bench, counts) in enumerate(trial.made) if counts]
+    timed = [(number, figures) for number, figures in told if "latency" in figures]
+    levelled = alternation.levelled([figures for _, figures in timed], "latency")
+    return dict(zip((number for number, _ in timed), levelled, strict=True))
+
+
+def _contestant(trial: _Trial, side: Side, times: Mapping[int, float]) -> Contestant:
     given = trial.sides[side]
-    runs = [alternation.figures(bench) for which, bench, counts in trial.made if which == side and counts]
+    mine = [number for number, (which, _, counts) in enumerate(trial.made) if which == side and counts]
+    runs = [{**alternation.figures(trial.made[number][1])} for number in mine]
+    for number, run in zip(mine, runs, strict=True):
+        run.update({"latency": times[number]} if number in times else {})
     middle = {
         name: statistics.median(told) if (told := [run[name] for run in runs if name in run]) else None
         for name in alternation.METRICS
@@ -245,10 +260,14 @@ def _contestant(trial: _Trial, side: Side) -> Contestant:
     )  # fmt: skip
 
 
-def _run(ordinal: int, side: Side, bench: BenchRecord, counts: bool) -> TrialRun:
-    told, after = alternation.figures(bench), bench.conditions.after
+def _run(ordinal: int, side: Side, bench: BenchRecord, counts: bool, time_ms: float | None) -> TrialRun:
+    """Return a run; its interval is as wide a part of its time at the common pace as of its own."""
+    told, after, ci95 = alternation.figures(bench), bench.conditions.after, bench.latency_ms.ci95
+    own_ms = told.get("latency")
+    if time_ms is not None and own_ms and ci95 is not None:
+        ci95 = ci95[0] * time_ms / own_ms, ci95[1] * time_ms / own_ms
     return TrialRun(
-        "a" if side == "old" else "b", ordinal, bench.made, told.get("latency"), bench.latency_ms.ci95,
+        "a" if side == "old" else "b", ordinal, bench.made, own_ms if time_ms is None else time_ms, ci95,
         told.get("memory"), None if after is None else after.load, bench.valid, counts, bench.reasons,
     )  # fmt: skip
 

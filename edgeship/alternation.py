@@ -14,7 +14,7 @@ from typing import Literal
 from edgeship import gate
 from edgeship.gate import Verdict
 from edgeship.measurement import BenchRecord
-from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, MEMORY, QUALITY, SIZE, Metric, Night, Prior
+from edgeship.night import COUNTED_LATENCY, EXACT, LATENCY, MEMORY, QUALITY, SIZE, Metric, Night, Prior, at_one_pace
 
 Side = Literal["old", "new"]
 Figures = Mapping[str, float]
@@ -23,6 +23,10 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (LATENCY, MEM
 COUNTED_MEMORY = replace(MEMORY, runs_first=1, runs_most=2)
 COUNTED_MEMORY_PRIOR = Prior(spread=0.005, nights=5)
 LOST_MOST = 2
+RATIO, PACE = (
+    "ratio",
+    "pace_ms",
+)  # figures that are no metrics: of a run to what ran in turns with it, and the time of that
 _ROUND: tuple[Side, ...] = ("old", "new", "new", "old")
 _MIRRORED: Mapping[Side, Side] = {"old": "new", "new": "old"}
 
@@ -137,10 +141,21 @@ class _Turn:
 def tonight(question: Question, made: Sequence[Outing], reference: Sequence[Figures] = ()) -> Night:
     """Return the night of one metric that so many runs make."""
     name = question.metric.name
-    told = [(outing.side, outing.figures[name]) for outing in made if outing.figures and name in outing.figures]
-    new, old = (tuple(value for side, value in told if side == which) for which in ("new", "old"))
+    told = [(outing.side, outing.figures) for outing in made if outing.figures and name in outing.figures]
+    values = levelled([figures for _, figures in told], name)
+    sided = [(side, value) for (side, _), value in zip(told, values, strict=True)]
+    new, old = (tuple(value for side, value in sided if side == which) for which in ("new", "old"))
     beside = tuple(run[name] for run in reference if name in run)
     return Night(new, old, beside, question.era, question.baseline if old else None)
+
+
+def levelled(made: Sequence[Figures], name: str) -> tuple[float, ...]:
+    """Return a metric of runs that all have it: times at the pace that the machine had in the middle of them."""
+    values = tuple(figures[name] for figures in made)
+    if name != "latency":
+        return values
+    ratios, paces = ([figures.get(key) for figures in made] for key in (RATIO, PACE))
+    return at_one_pace(values, ratios, paces)
 
 
 def _judged(
@@ -167,11 +182,13 @@ def figures(
         quality: what the build reached; what the device reached takes its place where that was measured by the same metric.
         metric: what quality is of; None: whatever the device was judged by.
     """
-    latency = bench.latency_ms
+    beside = bench.beside
     if bench.quality is not None and metric in (None, bench.quality.metric):
         quality = bench.quality.got
     told = {
-        "latency": latency.p50 if latency.p50 is not None else latency.mean,
+        "latency": bench.typical_ms,
+        RATIO: None if beside is None else beside.ratio,
+        PACE: None if beside is None else beside.ms,
         "memory": None if bench.memory is None else bench.memory.peak_rss_mib,
         **built(size_bytes=size_bytes, quality=quality),
     }

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tenacity
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from edgeship import (
     __version__,
     compiled,
     conditions,
+    deliverable,
     devices,
     golden,
     host,
@@ -44,6 +44,7 @@ REPEATS = 2
 SIMULATED_SLOWER = 40.0  # a simulated board's seconds, in ours
 RUNS, MIN_SECONDS, WARMUP_SECONDS = 100, 2.0, 0.5  # unless the user says otherwise
 MAX_SECONDS = 150.0
+_EACH_MIB = 10  # of free memory for each MiB of a model's file
 ANDROID_FOLDER = "/data/local/tmp/edgeship"
 Judge = Callable[[tuple[NDArray[Any], ...]], Quality]
 
@@ -67,6 +68,7 @@ class Assignment:
     home: Path
     log: Path
     ending: Ending = field(default_factory=lambda: Ending())
+    beside: Deliverable | None = None  # what runs in turns with it, on boards that have noise
 
 
 class Ending:
@@ -194,9 +196,12 @@ def run(
     refuse_wrong(given.deliverable, kind, chosen.name, ready, board)
     model = board.deliver(given.deliverable.path, what="the model", on_progress=on_progress)
     wanted = _wanted(given, board, kind, counted=_counted(connection))
-    feed = given.golden if given.data is None else joined(given.golden, given.data)
+    feed = given.golden if given.data is None else deliverable.joined(given.golden, given.data)
     slower = SIMULATED_SLOWER if connection.simulation else Trial.slower
-    trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower)
+    beside = None
+    if given.beside is not None and not _counted(connection) and _room(board, given.deliverable, given.beside):
+        beside = board.deliver(given.beside.path, what="what it is timed beside", on_progress=on_progress)
+    trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower, beside=beside)
     if runtime.TELLS_CONDITIONS:
         measured = runtime.measure(board, ready, trial, on_progress=on_progress)
     else:
@@ -205,6 +210,12 @@ def run(
         measured = watch.around(measured)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
+
+
+def _room(board: Session, *models: Deliverable) -> bool:
+    """Say whether a board can hold models in one process: each by far more than its file, for its tensors."""
+    free_mib = board.board.free_mib
+    return free_mib is None or free_mib > _EACH_MIB * sum(1 + model.path.stat().st_size / 2**20 for model in models)
 
 
 def _wanted(given: Assignment, board: Session, kind: Target, *, counted: bool) -> Wanted:
@@ -282,12 +293,6 @@ def _delegated(deliverable: Deliverable, kind: Target, board: Session) -> tuple[
     return (compiled.CUSTOM_OPERATION,)
 
 
-def joined(first: Feed, second: Feed) -> Feed:
-    """Return the examples of both, in order."""
-    arrays = tuple(np.concatenate([a, b]) for a, b in zip(first.arrays, second.arrays, strict=True))
-    return Feed(first.names, arrays)
-
-
 def _record(
     connection: Connection,
     device: Device,
@@ -343,6 +348,7 @@ def _record(
         artifact=str(given.deliverable.path),
         edgeship=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
+        beside=None if given.beside is None else latency.beside(samples, given.beside.sha256),
     )
 
 

@@ -98,7 +98,7 @@ def _one(board: Device, given: Assignment, listener: Listener) -> BenchRecord | 
 def _told(board: Device, given: Assignment, listener: Listener) -> BenchRecord:
     began = time.monotonic()
     made = attempt.bench(board, given, listener.on_progress)
-    name, middle = ("p50", made.latency_ms.p50) if made.latency_ms.p50 is not None else ("mean", made.latency_ms.mean)
+    name, middle = "mean" if made.latency_ms.p50 is None else "p50", made.typical_ms
     text = f"{board.name}: {name} {middle:.3f} ms" if middle is not None else f"{board.name}: measured"
     listener.on_stage(StageTold("bench", "ran", "", time.monotonic() - began, text))
     return made
@@ -130,7 +130,7 @@ def assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assignm
     given = examples.read(order.data) if order.data else None
     data = None if given is None else examples.matched(given, subject.graph.interface.inputs, how)
     feed = None if data is None else deliverable.feed(data, subject.graph, how)
-    both = golden if feed is None else attempt.joined(golden, feed)
+    both = golden if feed is None else deliverable.joined(golden, feed)
     outputs = host.outputs(subject.runnable, both, log=log)
     judge = None if data is None else _judge(order.metric, data, outputs, subject)
     return Assignment(

@@ -49,6 +49,12 @@ class Deliverable:
         return tuple(OutputSpec(spec.name, whole(spec.shape), spec.dtype) for spec in self.graph.interface.outputs)
 
 
+def joined(first: Feed, second: Feed) -> Feed:
+    """Return the examples of both, in order."""
+    arrays = tuple(np.concatenate([a, b]) for a, b in zip(first.arrays, second.arrays, strict=True))
+    return Feed(first.names, arrays)
+
+
 def find(argument: str) -> Deliverable:
     """Return the artifact that a command line names: a .tflite file, or the folder of a build.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship.measurement import Latency, Samples
+from edgeship.measurement import Beside, Latency, Samples
 
 # Below these a percentile is decided by two or three samples: the least queries of MLPerf's early stopping
 # (mlcommons/inference_policies, "Early Stopping") for the 90th and the 99th at 99 % confidence.
@@ -51,6 +51,15 @@ def summarize(samples: Samples, *, seed: int = 0) -> Latency:
         ci95=median_interval(np.asarray(samples.samples_ns), seed=seed),
         runs=times.size * samples.every,
     )
+
+
+def beside(samples: Samples, artifact_sha256: str) -> Beside | None:
+    """Return how a run compares with the artifact that ran in turns with it; None where none did."""
+    if not samples.turns_ns:
+        return None
+    turns = np.asarray(samples.turns_ns, dtype=np.float64)
+    ratio, other_ns = float(np.median(turns[:, 0] / turns[:, 1])), float(np.median(turns[:, 1]))
+    return Beside(artifact_sha256, ratio, other_ns / _NS_PER_MS, len(turns))
 
 
 def median_interval(samples_ns: NDArray[Any], *, seed: int = 0) -> tuple[float, float] | None:

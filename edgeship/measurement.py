@@ -65,6 +65,24 @@ class Samples:
     steady: bool
     aggregate_ms: Mapping[str, float] | None = None
     every: int = 1
+    turns_ns: tuple[tuple[int, int], ...] = ()  # medians of its turns and of the companion's next to them
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another artifact that ran in turns with the one measured, a twentieth of a second each, in the same process.
+
+    What the machine does meanwhile falls on both, so that `ratio` is known far better than either time.
+
+    Attributes:
+        ratio: the median over turns of the median of a turn over that of the other's turn next to it.
+        ms: of one inference of the other: the median over its turns.
+    """
+
+    artifact_sha256: str
+    ratio: float
+    ms: float
+    turns: int
 
 
 @dataclass(frozen=True)
@@ -212,6 +230,12 @@ class BenchRecord:
     artifact: str = ""
     edgeship: str = ""
     made: str = ""
+    beside: Beside | None = None
+
+    @property
+    def typical_ms(self) -> float | None:
+        """Return the p50, or the mean where the tool tells no p50."""
+        return self.latency_ms.p50 if self.latency_ms.p50 is not None else self.latency_ms.mean
 
 
 @dataclass(frozen=True)
@@ -269,6 +293,7 @@ class Trial:
     """Everything that a runtime needs to know of one bench."""
 
     model: str  # path on the board
+    beside: str | None = field(default=None, kw_only=True)  # path there of what runs in turns with it
     wanted: Wanted
     feed: Feed  # its first example is what is timed
     outputs: tuple[OutputSpec, ...]

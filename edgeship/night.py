@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +25,21 @@ class Night:
     reference: tuple[float, ...] = ()
     era: str = ""
     baseline: str | None = None
+
+
+def at_one_pace(
+    times: Sequence[float], ratios: Sequence[float | None], paces: Sequence[float | None]
+) -> tuple[float, ...]:  # fmt: skip
+    """Return the times of a night's runs as they would be at one pace of the machine.
+
+    Of runs that were made in turns with the same other artifact (see `measurement.Beside`), what the machine did falls on both:
+    each time is its ratio to the other's, at the other's middle time of the night. Times as they are where a run has none.
+    """
+    known = [pace for pace, ratio in zip(paces, ratios, strict=True) if pace and ratio]
+    if len(known) < max(len(times), 1):
+        return tuple(times)
+    pace = statistics.median(known)
+    return tuple(ratio * pace for ratio in ratios if ratio)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_quality, nightly_questions, nightly_run
 from edgeship.alternation import Figures, Outing, Side
 from edgeship.attempt import Assignment
+from edgeship.deliverable import Deliverable
 from edgeship.device import Device
 from edgeship.errors import BadInput, DeviceFault, EdgeshipError
 from edgeship.gate import Verdict
@@ -196,6 +197,8 @@ class CaseNight:
             began = now()
             limit_s = min(seconds(suite.run_limit), max(self.tonight.until - time.monotonic(), 1.0))
             given = self.tonight.artifacts.assignment(one, data)
+            if role != "reference":
+                given = replace(given, beside=self._companion())
             bench = self._measured(given, limit_s)
             bench = nightly_run.tolerated(bench) if suite.bench.shared_machine else bench
             tries = suite.retries - left + 1
@@ -206,6 +209,10 @@ class CaseNight:
             if left:
                 self._wait_for_better(bench)
         return None
+
+    def _companion(self) -> Deliverable:
+        """Return what every run of tonight is made in turns with: the baseline, else the artifact itself."""
+        return self.tonight.artifacts.assignment(self.old or self.new).deliverable
 
     def _measured(self, given: Assignment, limit_s: float) -> BenchRecord:
         """Return a run.

@@ -123,6 +123,32 @@ def test_new_alone_and_counted() -> None:
         settle([], device(source))
 
 
+def wild(source: np.random.Generator, *, slower: float, beside: bool) -> Callable[[Side, int], Figures | None]:
+    """Return runs on a machine that others use: half of them take 60 % longer, and so does what runs in turns with them."""
+
+    def run(side: Side, ordinal: int) -> Figures | None:
+        pace = 10 * float(source.choice([1.0, 1.6])) * float(np.exp(0.02 * source.standard_normal()))
+        ratio = (1 + slower if side == "new" else 1.0) * float(np.exp(0.01 * source.standard_normal()))
+        return {"latency": pace * ratio} | ({alternation.RATIO: ratio, alternation.PACE: pace} if beside else {})
+
+    return run
+
+
+def test_in_turns_with_another_a_wild_machine_tells_10_percent() -> None:
+    """The same machine, runs and noise: alone they can tell nothing; in turns with the baseline all ten nights are told."""
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for beside, seed in itertools.product(told, range(10)):
+        source = np.random.default_rng(seed)
+        before = []
+        for _ in range(8):
+            night = settle([Question(LATENCY)], wild(source, slower=0, beside=beside), alternated=False, repeats=4)
+            before.append(alternation.tonight(Question(LATENCY), night.runs))
+        asked = Question(LATENCY, tuple(before), baseline="a")
+        told[beside].append(settle([asked], wild(source, slower=0.1, beside=beside)).verdicts[0].decision)
+    assert told[True] == ["slower"] * 10
+    assert told[False].count("slower") <= 2
+
+
 @given(
     st.integers(0, 1000), st.floats(0.001, 0.1), st.floats(0, 0.2), st.sets(st.integers(0, 20)), st.integers(0, 4),
     st.booleans(), st.integers(0, 3),

@@ -143,3 +143,14 @@ def test_of_aggregates_only_what_was_printed_is_known() -> None:
 def test_nothing_measured_has_no_figures(samples: Samples) -> None:
     with pytest.raises(ValueError, match="no samples"):
         latency.summarize(samples)
+
+
+def test_what_ran_in_turns_gives_a_ratio() -> None:
+    """A machine that is now quick and now half as quick: the ratio of neighbours stays what it is."""
+    pace = [1, 1, 1, 2, 2, 1, 2, 2, 2, 1]
+    turns = tuple((1100 * each, 1000 * each) for each in pace)
+    beside = latency.beside(Samples(1, 1, (), (1100,), (0,), steady=True, turns_ns=turns), "a" * 64)
+    assert beside is not None
+    assert beside.ratio == pytest.approx(1.1) and (beside.artifact_sha256, beside.turns) == ("a" * 64, 10)
+    assert beside.ms == pytest.approx(1500 / 1e6)
+    assert latency.beside(run_of([1000]), "a" * 64) is None

@@ -9,6 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgeship"
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+LONGER = {"board.runner": 420}  # pushed to boards as it is, so it cannot be two files
 
 # Top to ground. Files of one row do not import one another; neither do the plugs of a folder. A folder stands for all
 # files in it that have no line of their own.
@@ -212,7 +213,7 @@ def test_imports_only_from_below(name: str, path: Path) -> None:
 def test_line_budget(name: str, path: Path) -> None:
     """A file past 400 lines, or a function past 50, is two things."""
     text = path.read_text()
-    assert len(text.splitlines()) <= LONGEST_FILE
+    assert len(text.splitlines()) <= LONGER.get(name, LONGEST_FILE)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
             lines = node.end_lineno - node.lineno + 1

@@ -237,12 +237,16 @@ class Record:
     def __init__(self, invoke: Callable[[], None]) -> None:
         self.invoke = invoke
         self.starts, self.all_lengths = array.array("q", bytes(8 * KEPT)), array.array("q", bytes(8 * KEPT))
-        self.count, self.every = 0, 1
+        self.turn, self.count, self.every = 0, 0, 1
 
     @property
     def lengths(self) -> list[int]:
         """Return how long those kept took."""
         return self.all_lengths[: self.count].tolist()
+
+    def last_turn(self) -> int:
+        """Return the median of what was timed in one go last."""
+        return int(sorted(self.all_lengths[self.turn : self.count])[(self.count - self.turn) // 2])
 
     def add(self) -> None:
         """Time inferences for a twentieth of a second, at least one, and do nothing else meanwhile."""
@@ -261,7 +265,7 @@ class Record:
             lengths[number] = ended - began
             for _ in skipped:
                 invoke()
-        self.count = end
+        self.turn, self.count = self.count, end
 
 
 def steady(lengths: list[int]) -> bool:
@@ -293,7 +297,7 @@ def repeat(
 
 
 def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, Any]:
-    """Time the model, then run the feed when outputs are wanted and the batch is 1."""
+    """Time the model, in turns with another if one is named; then run the feed, for outputs, where the batch is 1."""
     watch = Watch(request["sys"], request["proc"], request["cpus"])
     watch.look(0)
     model = Model(runtime, request, request["batch"])
@@ -306,7 +310,20 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
     seconds = request["warmup_seconds"], request["warmup_max_seconds"]
     repeat(warmup, "warm-up", voice, 1, *seconds, ready=lambda: steady(warmup.lengths))
     seconds, every_s = (request["min_seconds"], request["max_seconds"]), request["snapshot_every_s"]
-    repeat(record, "measure", voice, request["runs"], *seconds, look=lambda: watch.look(every_s))
+    beside, turns = None, []  # type: Record | None, list[tuple[int, int]]
+    with contextlib.suppress(Refused):  # what does not run here is left out, and the model is timed alone
+        if request.get("beside"):
+            other = Model(runtime, {**request, "model": request["beside"]}, request["batch"])
+            other.set_for_timing(None)
+            beside = Record(other.invoke)
+
+    def look() -> bool:
+        if beside:
+            beside.add()
+            turns.append((record.last_turn(), beside.last_turn()))
+        return watch.look(every_s) or bool(beside)
+
+    repeat(record, "measure", voice, request["runs"], *seconds, look=look)
     watch.look(0)
     gc.enable()
     if request["outputs"] and request["batch"] == 1:
@@ -316,7 +333,7 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
         "init_ns": model.init_ns, "first_ns": first_ns, "warmup_ns": warmup.lengths, "samples_ns": record.lengths,
         "starts_ns": [start - starts[0] for start in starts], "began_s": starts[0] / SECOND_NS, "every": record.every,
         "steady": steady(warmup.lengths), "delegate": model.delegate(),
-        "before": watch.seen[0], "during": watch.seen[1:-1], "after": watch.seen[-1],
+        "before": watch.seen[0], "during": watch.seen[1:-1], "after": watch.seen[-1], "turns_ns": turns,
     }  # fmt: skip
 
 

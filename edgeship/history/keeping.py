@@ -109,7 +109,9 @@ def _figures(run: Run) -> dict[str, Any]:
     low, high = latency.ci95 or (None, None)
     return {
         "valid": bench.valid, "simulated": bench.simulated,
-        "latency_ms": _number(latency.p50 if latency.p50 is not None else latency.mean),
+        "latency_ms": _number(bench.typical_ms),
+        "ratio": None if bench.beside is None else _number(bench.beside.ratio),
+        "pace_ms": None if bench.beside is None else _number(bench.beside.ms),
         "latency_low_ms": _number(low), "latency_high_ms": _number(high),
         "p90_ms": _number(latency.p90), "cv": _number(latency.cv), "samples": latency.runs,
         "memory_mib": None if bench.memory is None else _number(bench.memory.peak_rss_mib),

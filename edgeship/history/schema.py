@@ -37,7 +37,7 @@ class Words(TypeDecorator[str]):
 
 METADATA = MetaData()
 VERSION_TABLE = "edgeship_schema"
-VERSION = "0003"  # of these tables: the last file in migrations/versions
+VERSION = "0004"  # of these tables: the last file in migrations/versions
 
 nights = Table(
     "nights",
@@ -100,6 +100,8 @@ runs = Table(
     Column("size_bytes", BigInteger),
     Column("quality", Double),
     Column("hottest_c", Double),
+    Column("ratio", Double),  # to the artifact that ran in turns with it, whose time was `pace_ms`
+    Column("pace_ms", Double),
     # All that the nights of a case are read from, in their order: rows themselves lie far apart, a night's cases between.
     Index(
         "runs_of_case",
@@ -115,6 +117,8 @@ runs = Table(
         "memory_mib",
         "size_bytes",
         "quality",
+        "ratio",
+        "pace_ms",
     ),
     Index("runs_of_night", "night_id"),
 )

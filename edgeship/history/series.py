@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, Subquery, and_, func, select
 
 from edgeship.history import schema
 from edgeship.history.figures import COLUMN, GOLDEN, CaseNight, Point
-from edgeship.night import Night
+from edgeship.night import Night, at_one_pace
 
 _BATCH = 2000
 _ROLES = ("new", "old", "reference")
@@ -25,6 +25,7 @@ _Eras = Mapping[int, Sequence[tuple[float, str]]]
 
 
 _Values = dict[str, list[float]]  # by role
+_Beside = dict[str, list[tuple[float | None, float | None]]]
 
 
 @dataclass
@@ -45,7 +46,7 @@ def nights(
     chosen = _chosen(case_ids, limit)
     order = (chosen.c.case_id, chosen.c.began_s, chosen.c.night_id)
     rows = connection.execute(select(chosen).order_by(*order)).all()
-    figures = _figures(connection, _runs(case_ids, metrics, None if limit is None else chosen), len(metrics))
+    figures = _figures(connection, _runs(case_ids, metrics, None if limit is None else chosen), metrics)
     verdicts, eras = _verdicts(connection, case_ids, (*metrics, GOLDEN)), _eras(connection, case_ids)
     nothing = _Figures(tuple(_no_values() for _ in metrics))
     found: dict[tuple[int, str], list[CaseNight]] = {(number, metric): [] for number in case_ids for metric in metrics}
@@ -98,19 +99,24 @@ def _runs(case_ids: Collection[int], metrics: Sequence[str], chosen: Subquery | 
     run = schema.runs
     order = (run.c.case_id, run.c.night_id, run.c.at_s, run.c.ordinal)
     values = (run.c[COLUMN[metric]] for metric in metrics)
-    columns = (run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, *values)
+    columns = (
+        run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, run.c.ratio,
+        run.c.pace_ms, *values,
+    )  # fmt: skip
     asked = select(*columns).order_by(*order)
     if chosen is None:
         return asked.where(run.c.case_id.in_(case_ids))
     return asked.join(chosen, and_(chosen.c.case_id == run.c.case_id, chosen.c.night_id == run.c.night_id))
 
 
-def _figures(connection: Connection, asked: Select[Any], metrics: int) -> dict[tuple[int, str], _Figures]:
+def _figures(connection: Connection, asked: Select[Any], metrics: Sequence[str]) -> dict[tuple[int, str], _Figures]:
     """Return what the runs of each case and night brought."""
     found: dict[tuple[int, str], _Figures] = {}
+    timed = metrics.index("latency") if "latency" in metrics else None
     for key, rows in groupby(_stream(connection, asked), key=itemgetter(0, 1)):
-        its = found[key] = _Figures(tuple(_no_values() for _ in range(metrics)))
-        for _, _, role, valid, fault, artifact, *told in rows:
+        its = found[key] = _Figures(tuple(_no_values() for _ in metrics))
+        beside: _Beside = {"new": [], "old": [], "reference": []}
+        for _, _, role, valid, fault, artifact, ratio, pace_ms, *told in rows:
             its.runs += 1
             its.faults += fault is not None
             its.invalid += valid is False
@@ -120,7 +126,19 @@ def _figures(connection: Connection, asked: Select[Any], metrics: int) -> dict[t
                 for values, value in zip(its.values, told, strict=True):
                     if value is not None:
                         values[role].append(float(value))
+                if timed is not None and told[timed] is not None:
+                    beside[role].append((ratio, pace_ms))
+        if timed is not None:
+            _at_one_pace(its.values[timed], beside)
     return found
+
+
+def _at_one_pace(values: _Values, beside: _Beside) -> None:
+    """Put the times of both roles at the pace that the machine had that night."""
+    ratios, paces = zip(*beside["new"], *beside["old"], strict=True) if beside["new"] or beside["old"] else ((), ())
+    times = at_one_pace([*values["new"], *values["old"]], ratios, paces)
+    count = len(values["new"])
+    values["new"], values["old"] = list(times[:count]), list(times[count:])
 
 
 def _no_values() -> _Values:

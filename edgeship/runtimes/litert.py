@@ -110,6 +110,7 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         "max_seconds": wanted.max_seconds, "warmup_seconds": wanted.warmup_seconds,
         "warmup_max_seconds": max(20.0, 4 * wanted.warmup_seconds), "feed": feed, "outputs": None if apart else outputs,
         "snapshot_every_s": SNAPSHOT_EVERY_S, "sys": "/sys", "proc": "/proc",
+        "beside": None if ready.delegate else trial.beside,  # two models on one chip push each other out of its memory
     }  # fmt: skip
     timeout_s = SETUP_S + trial.slower * wanted.max_seconds + EXAMPLE_S * trial.feed.count
     try:
@@ -190,6 +191,7 @@ def _samples(answer: Mapping[str, Any]) -> Samples:
         starts_ns=tuple(answer["starts_ns"]),
         steady=bool(answer["steady"]),
         every=int(answer.get("every", 1)),
+        turns_ns=tuple((int(one), int(other)) for one, other in answer.get("turns_ns", ())),
     )
 
 

@@ -161,6 +161,23 @@ def test_it_times_a_model(ask: Asked, model: Path) -> None:
     assert isinstance(result["steady"], bool)
 
 
+def test_in_turns_with_another_both_are_timed(ask: Asked, model: Path, large: Path) -> None:
+    """A model beside itself takes as long, one of many times the work many times as long; outputs and samples stay its own."""
+    same = ask(order("measure", model, beside=str(model), min_seconds=1.0)).result
+    ratios = [one / other for one, other in same["turns_ns"]]
+    assert len(ratios) >= 5 and 0.7 < np.median(ratios) < 1.4
+    heavy = ask(order("measure", large, beside=str(model), min_seconds=1.0)).result
+    assert np.median([one / other for one, other in heavy["turns_ns"]]) > 3
+    assert all(one in heavy["samples_ns"] for one, _ in heavy["turns_ns"])
+
+
+@pytest.mark.parametrize("other", ["gone.tflite", "text.tflite", None])
+def test_what_does_not_run_beside_it_is_left_out(model: Path, other: str | None, tmp_path: Path) -> None:
+    (tmp_path / "text.tflite").write_text("no model")
+    result = Asked()(order("measure", model, beside=other and str(tmp_path / other))).result
+    assert result["turns_ns"] == [] and len(result["samples_ns"]) >= 30
+
+
 def test_conditions_are_taken_before_during_and_after(model: Path) -> None:
     result = Asked()(order("measure", model, min_seconds=1.0)).result
     before, during, after = result["before"], result["during"], result["after"]

@@ -61,6 +61,8 @@ def test_a_much_slower_artifact_is_exit_7(run: CommandLine, small: Path, tmp_pat
     assert [one["side"] for one in told["runs"]] == ["a", "b", "b", "a"]
     assert told["b"]["latency_ms"] > 1.5 * told["a"]["latency_ms"]
     assert told["a"]["runs"] == told["b"]["runs"] == 2
+    effect, middle = verdicts["latency"]["effect"], told["b"]["latency_ms"] / told["a"]["latency_ms"] - 1
+    assert effect == pytest.approx(middle, rel=0.1), "the table's times are those that the verdict is made of"
     shown = run("compare", large, small, "--device", "board-1", "--repeats", "2", "--gate", "latency", *QUICK)
     assert shown.code == 0 and "B IS BETTER" in shown.stdout
 

@@ -25,6 +25,7 @@ from edgeship.errors import BadInput, DeviceFault, EdgeshipError, NothingToDo, S
 from edgeship.gate import Verdict
 from edgeship.history import revision, schema
 from edgeship.history.database import Database
+from edgeship.measurement import Beside
 from edgeship.nightly_record import Case, Fault, Finding, HealthEvent, NightRecord, Run
 from tests import sample_bench
 from tests.lab.postgresql import PASSWORD
@@ -81,6 +82,26 @@ def test_a_night_comes_back_as_it_was_kept(url: str) -> None:
         (night,) = kept.nights(CASE)
         assert night.figures.new == tuple(p.value for p in kept.points(CASE) if p.valid and p.role == "new")
         assert (night.runs, night.faults, night.invalid, night.decision, night.effect) == (6, 1, 1, "slower", 0.05)
+
+
+def test_times_of_runs_in_turns_are_read_at_one_pace(url: str) -> None:
+    """A machine that was half as quick in two of four runs: what the gate reads is without that, what pages draw is as it was."""
+    told = [("old", 1.0, 10.0), ("new", 1.1, 20.0), ("new", 1.1, 10.0), ("old", 1.0, 20.0)]
+    plain = sample_bench.record()
+    with history.open(url) as kept:
+        kept.begin(NIGHT)
+        for number, (role, ratio, pace_ms) in enumerate(told):
+            ms = replace(plain.latency_ms, p50=ratio * pace_ms)
+            bench = replace(plain, latency_ms=ms, beside=Beside("b" * 64, ratio, pace_ms, 20))
+            kept.keep(run(number, role=role, bench=bench))
+        kept.keep(run(4, role="reference"))
+        (night,) = kept.nights(CASE)
+        assert night.figures.new == pytest.approx((16.5, 16.5))
+        assert night.figures.old == pytest.approx((15.0, 15.0))
+        assert night.figures.reference == (plain.latency_ms.p50,)
+        assert [point.value for point in kept.points(CASE)][:4] == pytest.approx([10.0, 22.0, 11.0, 20.0])
+        (first, *_) = kept.find(night="n1", case=CASE)
+        assert first.bench is not None and first.bench.beside == Beside("b" * 64, 1.0, 10.0, 20)
 
 
 def test_an_accepted_level_begins_an_era(url: str) -> None:
