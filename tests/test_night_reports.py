@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import statistics
 
 import pytest
 from rich.console import Console
 
+from edgeship.measurement import Beside
 from edgeship.nightly_record import Case, Fault, Finding, HealthEvent, NightRecord
 from edgeship.report import markdown, night_summary
 from edgeship.report.night_terminal import NightTerminal
@@ -74,6 +76,25 @@ def test_the_verdict_is_the_first_thing(night: object, kind: str, title: str) ->
 )  # fmt: skip
 def test_changes_in_words(metric: str, effect: float, words: str) -> None:
     assert night_summary.change(metric, effect) == words
+
+
+def test_figures_are_at_the_pace_that_the_verdict_saw() -> None:
+    """Raw medians of a machine that was twice as slow for the old runs would contradict the change beside them; a limit is on raw ones."""
+    night = with_one(verdict("slower"))
+    ratio, pace_ms = {"new": 1.1, "old": 1.0}, {"new": 10.0, "old": 20.0}
+    runs = tuple(
+        dataclasses.replace(run, bench=dataclasses.replace(run.bench, beside=Beside("b" * 64, ratio[run.role], pace_ms[run.role], 9)))
+        for run in night.runs
+        if run.role != "reference" and run.bench is not None
+    )  # fmt: skip
+    (told,) = night_summary.summarize(dataclasses.replace(night, runs=runs)).comparisons
+    assert told.new is not None and told.old is not None
+    assert told.new / told.old == pytest.approx(1.1) and 10 <= told.old <= 20
+    (limit,) = night_summary.summarize(
+        dataclasses.replace(with_one(verdict("slower", metric="latency budget")), runs=runs)
+    ).comparisons
+    raw = [run.bench.typical_ms for run in runs if run.role == "new" and run.bench]
+    assert limit.new == statistics.median(raw)  # type: ignore[type-var]
 
 
 def test_an_interval_has_its_lower_end_first() -> None:

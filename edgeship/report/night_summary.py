@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeship.gate import Verdict
-from edgeship.night import LATENCY, MEMORY, QUALITY, SIZE, Metric
+from edgeship.night import LATENCY, MEMORY, QUALITY, SIZE, Metric, at_one_pace
 from edgeship.nightly_record import Case, Fault, NightRecord, Role, Run
 from edgeship.report import figures
 
@@ -209,16 +209,26 @@ def figure(run: Run, metric: str) -> float | None:
 def _comparisons(night: NightRecord, by_case: dict[Case, list[Run]]) -> Iterator[Comparison]:
     for finding in night.findings:
         runs, metric = by_case.get(finding.case, []), finding.verdict.metric.removesuffix(_BUDGET)
-        new, old = (_median(runs, role, metric) if metric in METRICS else None for role in ("new", "old"))
+        new, old = _medians(runs, metric, limit=metric != finding.verdict.metric) if metric in METRICS else (None, None)
         yield Comparison(
             finding.case, finding.verdict, new, old, any(run.bench and run.bench.simulated for run in runs)
         )
 
 
-def _median(runs: Iterable[Run], role: Role, metric: str) -> float | None:
-    chosen = [run for run in runs if run.role == role and (run.bench is None or run.bench.valid)]
-    told = [number for run in chosen if (number := figure(run, metric)) is not None]
-    return statistics.median(told) if told else None
+def _medians(runs: Iterable[Run], metric: str, *, limit: bool) -> tuple[float | None, float | None]:
+    """Return what the new and the old artifact's runs tell in the middle: times at one pace, as verdicts but those on limits see them."""
+    chosen = [run for run in runs if run.role != "reference" and (run.bench is None or run.bench.valid)]
+    told = [(run, number) for run in chosen if (number := figure(run, metric)) is not None]
+    values = [number for _, number in told]
+    if metric == "latency" and not limit:
+        beside = [run.bench.beside if run.bench else None for run, _ in told]
+        ratios, paces = ([None if one is None else getattr(one, key) for one in beside] for key in ("ratio", "ms"))
+        values = list(at_one_pace(values, ratios, paces))
+    by_role: dict[Role, list[float]] = {"new": [], "old": []}
+    for (run, _), number in zip(told, values, strict=True):
+        by_role[run.role].append(number)
+    new, old = (statistics.median(each) if each else None for each in by_role.values())
+    return new, old
 
 
 def _lost(night: NightRecord, case: Case, runs: list[Run], every: dict[Case, list[Run]]) -> Lost | None:
