@@ -171,7 +171,7 @@ def believed(kept: History, device: Device, name: str) -> Prior | None:
 
 
 def metric_of(name: str, quality: str | None, *, counted: bool) -> tuple[Metric, Prior | None]:
-    """Return a metric as a trial judges it; where quality is of an error that the user named, more of it is worse."""
+    """Return a metric as a trial judges it; where quality is of an error, more of it is worse."""
     metric, prior = alternation.metric(name, counted=counted)
     if name == "quality" and quality is not None:
         metric = replace(metric, higher_is_better=metrics.find(quality).higher_is_better)
@@ -192,7 +192,7 @@ def _questions(trial: _Trial, known: Mapping[str, Prior], *, counted: bool) -> t
     for name in alternation.METRICS:
         if name == "quality" and trial.sides["new"].judge is None:
             continue
-        metric, prior = metric_of(name, order.bench.metric, counted=counted)
+        metric, prior = metric_of(name, trial.sides["new"].metric, counted=counted)
         smallest = order.smallest if name == "latency" else None
         if metric.runs_most > 1 and not counted:
             first = min(max(order.repeats // 2, 2), order.repeats)

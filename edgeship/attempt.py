@@ -58,6 +58,7 @@ class Assignment:
     expected: tuple[NDArray[Any], ...]
     data: Feed | None
     judge: Judge | None
+    metric: str | None  # by which it judges
     runs: int | None
     min_seconds: float | None
     warmup_seconds: float | None

@@ -132,13 +132,14 @@ def assignment(order: BenchOrder, subject: Deliverable, store: Store) -> Assignm
     feed = None if data is None else deliverable.feed(data, subject.graph, how)
     both = golden if feed is None else deliverable.joined(golden, feed)
     outputs = host.outputs(subject.runnable, both, log=log)
-    judge = None if data is None else _judge(order.metric, data, outputs, subject)
+    judge, metric = (None, None) if data is None else _judge(order.metric, data, outputs, subject)
     return Assignment(
         deliverable=subject,
         golden=golden,
         expected=tuple(array[:GOLDEN_EXAMPLES] for array in outputs),
         data=feed,
         judge=judge,
+        metric=metric,
         runs=order.runs,
         min_seconds=order.min_seconds,
         warmup_seconds=order.warmup_seconds,
@@ -159,8 +160,8 @@ def _preparation(order: BenchOrder, subject: Deliverable) -> dict[str, Preparati
 
 def _judge(
     named: str | None, data: Examples, expected: Sequence[NDArray[Any]], subject: Deliverable
-) -> Callable[[tuple[NDArray[Any], ...]], Quality]:
-    """Return what turns a board's outputs into quality: the metric there against the metric here."""
+) -> tuple[Callable[[tuple[NDArray[Any], ...]], Quality], str]:
+    """Return what turns a board's outputs into quality, the metric there against the metric here; and its name."""
     classes = verify.classes([spec.shape for spec in subject.graph.interface.outputs])
     metric = metrics.find(named or _default_metric(data, classes))
     metrics.check(metric, data.labels, classes, data.origin)
@@ -178,7 +179,7 @@ def _judge(
         drop = metric.drop(before, got)
         return Quality(metric.name, before, got, drop, None, count, False, True)
 
-    return judge
+    return judge, metric.name
 
 
 def _default_metric(data: Examples, classes: int | None) -> str:

@@ -33,7 +33,7 @@ def given(ending: Ending) -> Assignment:
     """Return an assignment that nobody comes to read."""
     unread: dict[str, Any] = dict.fromkeys(
         (
-            "deliverable", "golden", "expected", "data", "judge", "runs", "min_seconds", "warmup_seconds", "threads",
+            "deliverable", "golden", "expected", "data", "judge", "metric", "runs", "min_seconds", "warmup_seconds", "threads",
             "batch", "wait_s", "governor",
         )
     )  # fmt: skip

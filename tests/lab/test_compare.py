@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeship import history
+from edgeship import history, interpret
 from tests.conftest import CommandLine
 from tests.lab.drawer import Drawer, drawer
 from tests.tiny_tflite import TinyModel, separable
@@ -65,6 +65,22 @@ def test_a_much_slower_artifact_is_exit_7(run: CommandLine, small: Path, tmp_pat
     assert effect == pytest.approx(middle, rel=0.1), "the table's times are those that the verdict is made of"
     shown = run("compare", large, small, "--device", "board-1", "--repeats", "2", "--gate", "latency", *QUICK)
     assert shown.code == 0 and "B IS BETTER" in shown.stdout
+
+
+def test_of_an_error_more_is_worse_also_where_nobody_named_it(run: CommandLine, small: Path, tmp_path: Path) -> None:
+    """Labels that are numbers are judged by their mean squared error: A has none of it, so B is worse."""
+    other = separable(seed=1).write(tmp_path / "other.tflite")
+    images = np.random.default_rng(0).normal(size=(12, 16, 16, 3)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", **{"input:image": images})  # type: ignore[arg-type]
+    (ran,) = interpret.outputs([interpret.Job(small, tmp_path / "images.npz")], log=tmp_path / "log.txt")
+    np.savez(tmp_path / "data.npz", image=images, labels=next(iter(ran.outputs.values())))
+    told = run(
+        "compare", small, other, "--device", "board-1", "--repeats", "2", "--data", tmp_path / "data.npz", "--gate",
+        "quality", "--json", *QUICK,
+    )  # fmt: skip
+    assert told.code == 7, told.stderr
+    (quality,) = (one for one in told.table["verdicts"] if one["metric"] == "quality")
+    assert quality["decision"] == "slower" and told.table["b"]["quality"] > told.table["a"]["quality"]
 
 
 def test_the_same_file_and_a_device_that_a_night_holds(run: CommandLine, small: Path, lab: Drawer) -> None:
