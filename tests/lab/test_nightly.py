@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
 import signal
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 import tomlkit
 
 from edgeship import digest, history, lab, standin
+from edgeship.nightly_record import NightRecord
 from tests.conftest import Answer, CommandLine
 from tests.lab.android import HOST_PYTHON, AndroidBoard
 from tests.lab.drawer import PYTHON
@@ -69,23 +74,41 @@ def suite(
 
 
 def test_three_models_on_three_devices_killed_and_resumed(suite: tuple[CommandLine, Path], tmp_path: Path) -> None:
-    """Killed in the middle, `--resume` does what is left: every case has its runs and verdicts, none has any twice."""
+    """Killed in the middle, `--resume` does what is left: every case has its runs and verdicts, none has any twice.
+
+    EDGESHIP_TEST_KILLS=30 kills so often, at moments drawn from the length of a night, over as many nights as that takes.
+    """
     run, file = suite
-    database = tmp_path / "history.sqlite"
+    database, kept_before = tmp_path / "history.sqlite", dict[str, set[str]]()
     command = ("nightly", file, "--history", database, "--resume", "--json")
-    begun = run.start(*command)
-    before = _some(database)
-    begun.send_signal(signal.SIGKILL)
-    begun.communicate(timeout=60)
+    for kill in range(int(os.environ.get("EDGESHIP_TEST_KILLS", "1"))):
+        begun = run.start(*command)
+        if kill == 0:
+            _wait_for_some(database)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                begun.wait(random.Random(kill).uniform(0.5, 40))
+        begun.send_signal(signal.SIGKILL)
+        begun.communicate(timeout=60)
+        for night in _nights(database):
+            kept_before.setdefault(night.id, set()).update(one.id for one in night.runs)
     going_on = run.start(*command, "--junit", "junit.xml", "--markdown", "summary.md", "--html", "site")
     stdout, stderr = going_on.communicate(timeout=TIMEOUT_S)
     answer = Answer(going_on.returncode, stdout, stderr)
     assert answer.code == 0, answer.stderr
-    with history.open(str(database)) as kept:
-        (name,) = {night.night for case in kept.cases() for night in kept.nights(case)}
-        night = kept.night(name)
+    nights = _nights(database)
+    for night in nights:
+        assert kept_before.get(night.id, set()) <= {one.id for one in night.runs}
+        _check_whole(night)
+    assert answer.table["exit"] == 0 and len(answer.table["verdicts"]) == 9 * 2 + 6
+    assert len(ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")) >= 9
+    assert "9 cases on 3 devices" in (tmp_path / "summary.md").read_text()
+    assert (tmp_path / "site" / "index.html").stat().st_size > 1000
+
+
+def _check_whole(night: NightRecord) -> None:
+    """Check that a night came to its end with every run that it wants, once, and their verdicts."""
     assert night.ended is not None and len(night.cases) == 9
-    assert before <= {one.id for one in night.runs}
     for case in night.cases:
         made = Counter((one.role, one.ordinal) for one in night.runs if one.case == case)
         assert made == {("reference", 0): 1, ("new", 1): 1}, case.name
@@ -94,14 +117,16 @@ def test_three_models_on_three_devices_killed_and_resumed(suite: tuple[CommandLi
         assert told == {"size", "quality"} | budget, case.name
     assert {one.case.device for one in night.runs} == set(DEVICES)
     assert all(one.bench is not None and not one.bench.golden.failed for one in night.runs)
-    assert answer.table["exit"] == 0 and len(answer.table["verdicts"]) == 9 * 2 + 6
-    assert len(ElementTree.parse(tmp_path / "junit.xml").getroot().findall(".//testcase")) >= 9
-    assert "9 cases on 3 devices" in (tmp_path / "summary.md").read_text()
-    assert (tmp_path / "site" / "index.html").stat().st_size > 1000
 
 
-def _some(database: Path) -> frozenset[str]:
-    """Wait until a night has kept some runs, and return their ids."""
+def _nights(database: Path) -> list[NightRecord]:
+    with history.open(str(database)) as kept:
+        names = dict.fromkeys(night.night for case in kept.cases() for night in kept.nights(case))
+        return [kept.night(name) for name in names]
+
+
+def _wait_for_some(database: Path) -> None:
+    """Wait until a night has kept some runs."""
     until = time.monotonic() + TIMEOUT_S
     while time.monotonic() < until:
         time.sleep(0.5)
@@ -109,5 +134,5 @@ def _some(database: Path) -> frozenset[str]:
             with history.open(str(database)) as kept:
                 night = kept.unfinished("suite")
             if night is not None and len(night.runs) >= 2:
-                return frozenset(one.id for one in night.runs)
+                return
     raise AssertionError("no run was kept")
