@@ -44,7 +44,6 @@ REPEATS = 2
 SIMULATED_SLOWER = 40.0  # a simulated board's seconds, in ours
 RUNS, MIN_SECONDS, WARMUP_SECONDS = 100, 2.0, 0.5  # unless the user says otherwise
 MAX_SECONDS = 150.0
-_EACH_MIB = 10  # of free memory for each MiB of a model's file
 ANDROID_FOLDER = "/data/local/tmp/edgeship"
 Judge = Callable[[tuple[NDArray[Any], ...]], Quality]
 
@@ -200,7 +199,7 @@ def run(
     feed = given.golden if given.data is None else deliverable.joined(given.golden, given.data)
     slower = SIMULATED_SLOWER if connection.simulation else Trial.slower
     beside = None
-    if given.beside is not None and not _counted(connection) and _room(board, given.deliverable, given.beside):
+    if given.beside is not None and not _counted(connection):
         beside = board.deliver(given.beside.path, what="what it is timed beside", on_progress=on_progress)
     trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower, beside=beside)
     if runtime.TELLS_CONDITIONS:
@@ -211,12 +210,6 @@ def run(
         measured = watch.around(measured)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
-
-
-def _room(board: Session, *models: Deliverable) -> bool:
-    """Say whether a board can hold models in one process: each by far more than its file, for its tensors."""
-    free_mib = board.board.free_mib
-    return free_mib is None or free_mib > _EACH_MIB * sum(1 + model.path.stat().st_size / 2**20 for model in models)
 
 
 def _wanted(given: Assignment, board: Session, kind: Target, *, counted: bool) -> Wanted:

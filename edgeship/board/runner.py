@@ -26,7 +26,7 @@ CHUNK_NS = SECOND_NS // 20  # timed in one go, without looking at anything else
 SHORT_NS = SECOND_NS // 10  # what is shorter is run once unrecorded after a look around, which leaves the caches cold
 KEPT = 1 << 16  # samples; of a longer run every second one is kept, then every fourth, …
 FEWEST = 8  # samples that a run past its `max_seconds` takes all the same
-STEADY, WINDOW = 0.02, 5
+STEADY, WINDOW, EACH = 0.02, 5, 10
 WATCHED = "/devices/system/cpu/cpu[0-9]*/cpufreq", "/class/thermal/thermal_zone*", "/class/apex/apex_*"
 
 
@@ -311,8 +311,8 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
     repeat(warmup, "warm-up", voice, 1, *seconds, ready=lambda: steady(warmup.lengths))
     seconds, every_s = (request["min_seconds"], request["max_seconds"]), request["snapshot_every_s"]
     beside, turns = None, []  # type: Record | None, list[tuple[int, int]]
-    with contextlib.suppress(Refused):  # what does not run here is left out, and the model is timed alone
-        if request.get("beside"):
+    with contextlib.suppress(Refused, OSError):  # what does not run here is left out, and the model is timed alone
+        if request.get("beside") and has_room(watch.seen[0]["available_kib"], request["model"], request["beside"]):
             other = Model(runtime, {**request, "model": request["beside"]}, request["batch"])
             other.set_for_timing(None)
             beside = Record(other.invoke)
@@ -335,6 +335,11 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
         "steady": steady(warmup.lengths), "delegate": model.delegate(),
         "before": watch.seen[0], "during": watch.seen[1:-1], "after": watch.seen[-1], "turns_ns": turns,
     }  # fmt: skip
+
+
+def has_room(available_kib: int | None, *paths: str) -> bool:
+    """Say whether models fit into the memory together: each takes a multiple of its file, for its tensors."""
+    return available_kib is None or available_kib > EACH * sum(map(os.path.getsize, paths)) / 1024
 
 
 def write_outputs(model: Model, request: dict[str, Any], voice: Voice) -> dict[str, Any]:

@@ -178,6 +178,15 @@ def test_what_does_not_run_beside_it_is_left_out(model: Path, other: str | None,
     assert result["turns_ns"] == [] and len(result["samples_ns"]) >= 30
 
 
+def test_a_board_with_little_memory_times_a_model_alone(model: Path, tmp_path: Path) -> None:
+    """Two models at once could be one too many there."""
+    (tmp_path / "meminfo").write_text(f"MemAvailable: {15 * model.stat().st_size // 1024} kB\n")
+    for name in ("loadavg", "vmstat"):
+        (tmp_path / name).write_text((Path("/proc") / name).read_text())
+    result = Asked()(order("measure", model, beside=str(model), proc=str(tmp_path))).result
+    assert result["turns_ns"] == [] and result["before"]["available_kib"] is not None
+
+
 def test_conditions_are_taken_before_during_and_after(model: Path) -> None:
     result = Asked()(order("measure", model, min_seconds=1.0)).result
     before, during, after = result["before"], result["during"], result["after"]
