@@ -92,7 +92,7 @@ class _Trial:
         counts = bench.valid or not self.order.require_valid
         self.made.append((side, bench, counts))
         self.listener.on_stage(_told(f"run {ordinal + 1}", f"{_LETTER[side]} {_line(bench)}", began))
-        return alternation.figures(bench, size_bytes=_size(given)) if counts else None
+        return alternation.figures(bench, size_bytes=_size(given), companion=_companion(given)) if counts else None
 
     def end(self) -> None:
         """Close every connection; nothing is tried again."""
@@ -238,9 +238,14 @@ def _record(
 
 def _at_one_pace(trial: _Trial) -> dict[int, float]:
     """Return by ordinal the times in ms of the runs that count, as the verdict sees them."""
-    told = [(number, alternation.figures(bench)) for number, (_, bench, counts) in enumerate(trial.made) if counts]
+    companion = _companion(trial.sides["old"])
+    told = [
+        (number, alternation.figures(bench, companion=companion))
+        for number, (_, bench, counts) in enumerate(trial.made)
+        if counts
+    ]
     timed = [(number, figures) for number, figures in told if "latency" in figures]
-    levelled = alternation.levelled([figures for _, figures in timed], "latency")
+    levelled, _ = alternation.levelled([figures for _, figures in timed], "latency")
     return dict(zip((number for number, _ in timed), levelled, strict=True))
 
 
@@ -269,7 +274,12 @@ def _run(ordinal: int, side: Side, bench: BenchRecord, counts: bool, time_ms: fl
     return TrialRun(
         "a" if side == "old" else "b", ordinal, bench.made, own_ms if time_ms is None else time_ms, ci95,
         told.get("memory"), None if after is None else after.load, bench.valid, counts, bench.reasons,
+        own_ms, None if bench.beside is None else bench.beside.ratio,
     )  # fmt: skip
+
+
+def _companion(given: Assignment) -> str | None:
+    return None if given.beside is None else given.beside.sha256
 
 
 def _size(given: Assignment) -> int:

@@ -142,20 +142,19 @@ def tonight(question: Question, made: Sequence[Outing], reference: Sequence[Figu
     """Return the night of one metric that so many runs make."""
     name = question.metric.name
     told = [(outing.side, outing.figures) for outing in made if outing.figures and name in outing.figures]
-    values = levelled([figures for _, figures in told], name)
+    values, paced = levelled([figures for _, figures in told], name)
     sided = [(side, value) for (side, _), value in zip(told, values, strict=True)]
     new, old = (tuple(value for side, value in sided if side == which) for which in ("new", "old"))
     beside = tuple(run[name] for run in reference if name in run)
-    return Night(new, old, beside, question.era, question.baseline if old else None)
+    return Night(new, old, beside, question.era, question.baseline if old else None, paced)
 
 
-def levelled(made: Sequence[Figures], name: str) -> tuple[float, ...]:
-    """Return a metric of runs that all have it: times at the pace that the machine had in the middle of them."""
+def levelled(made: Sequence[Figures], name: str) -> tuple[tuple[float, ...], bool]:
+    """Return a metric of runs that all have it: times at the pace that the machine had in the middle of them, where they can be."""
     values = tuple(figures[name] for figures in made)
     if name != "latency":
-        return values
-    ratios, paces = ([figures.get(key) for figures in made] for key in (RATIO, PACE))
-    return at_one_pace(values, ratios, paces)
+        return values, False
+    return at_one_pace(values, [("", figures[RATIO], figures[PACE]) if RATIO in figures else None for figures in made])
 
 
 def _judged(
@@ -173,7 +172,8 @@ def _judged(
 
 
 def figures(
-    bench: BenchRecord, *, size_bytes: int | None = None, quality: float | None = None, metric: str | None = None
+    bench: BenchRecord, *, size_bytes: int | None = None, quality: float | None = None, metric: str | None = None,
+    companion: str | None = None,
 ) -> Figures:  # fmt: skip
     """Return the figures of a run by metric: latency is its p50 in ms, else its mean; memory its peak in MiB.
 
@@ -181,8 +181,9 @@ def figures(
         size_bytes: of the artifact.
         quality: what the build reached; what the device reached takes its place where that was measured by the same metric.
         metric: what quality is of; None: whatever the device was judged by.
+        companion: sha256 of what runs are made in turns with; one that was made in turns with another was made alone.
     """
-    beside = bench.beside
+    beside = bench.beside if bench.beside is not None and bench.beside.artifact_sha256 == companion else None
     if bench.quality is not None and metric in (None, bench.quality.metric):
         quality = bench.quality.got
     told = {

@@ -199,8 +199,9 @@ def run(
     feed = given.golden if given.data is None else deliverable.joined(given.golden, given.data)
     slower = SIMULATED_SLOWER if connection.simulation else Trial.slower
     beside = None
-    if given.beside is not None and not _counted(connection):
-        beside = board.deliver(given.beside.path, what="what it is timed beside", on_progress=on_progress)
+    own_runner = runtime.TELLS_CONDITIONS and not chosen.delegate_library  # on one chip two models push each other out
+    if given.beside is not None and own_runner and not _counted(connection):
+        beside = _beside(board, given.beside, on_progress)
     trial = Trial(model, wanted, feed, given.deliverable.outputs, slower=slower, beside=beside)
     if runtime.TELLS_CONDITIONS:
         measured = runtime.measure(board, ready, trial, on_progress=on_progress)
@@ -210,6 +211,16 @@ def run(
         measured = watch.around(measured)
     board.trim(cap_mib=device.cache_mib)
     return measured, wanted
+
+
+def _beside(board: Session, other: Deliverable, on_progress: OnProgress) -> str | None:
+    """Deliver what a model is timed beside; None where the board has no space for it: then it is timed alone."""
+    try:
+        return board.deliver(other.path, what="what it is timed beside", on_progress=on_progress)
+    except DeviceFault as fault:
+        if fault.fault != "full":
+            raise
+        return None
 
 
 def _wanted(given: Assignment, board: Session, kind: Target, *, counted: bool) -> Wanted:
@@ -347,14 +358,9 @@ def _record(
 
 
 def golden_check(
-    expected: tuple[NDArray[Any], ...],
-    got: tuple[NDArray[Any], ...],
-    deliverable: Deliverable,
-    *,
-    runtime: str,
-    feed: Feed,
-    log: Path,
-) -> Golden:
+    expected: tuple[NDArray[Any], ...], got: tuple[NDArray[Any], ...], deliverable: Deliverable, *,
+    runtime: str, feed: Feed, log: Path,
+) -> Golden:  # fmt: skip
     """Hold a board's outputs against this machine's; a tool that hands none out leaves them not compared.
 
     The last tflite-runtime computes as the plain kernels do, which round elsewhere than XNNPACK of today: seen to differ by

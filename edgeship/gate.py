@@ -180,7 +180,7 @@ def judge(
         return _unknown(metric, noise, alpha, "nothing was measured tonight", 0 if final else metric.runs_first)
     if noise.level is None and not tonight.old:
         return _unknown(metric, noise, alpha, "no history and no baseline beside it: nothing to compare with", 0)
-    looks, drift = _look(trial[-_WINDOW:], noise, metric)
+    looks, drift = _look([night for night in trial[-_WINDOW:] if night.paced == tonight.paced], noise, metric)
     nights = [night for night in (*history, *trial) if night.era == tonight.era]
     return _decide(_Case(metric, noise, tonight, looks, creep.find(nights, noise, metric), drift, alpha, final))
 

@@ -18,6 +18,7 @@ class Night:
         reference: runs of the fixed reference workload, before each model or each run; the same metric of it.
         era: nights of one era are on one level; a new one begins where a change was accepted. Noise is learned from all.
         baseline: which artifact `old` was. Only nights that share it are held together by it; None: not known.
+        paced: its times are at one pace (`at_one_pace`): runs vary much less within such a night than within another.
     """
 
     new: tuple[float, ...] = ()
@@ -25,21 +26,25 @@ class Night:
     reference: tuple[float, ...] = ()
     era: str = ""
     baseline: str | None = None
+    paced: bool = False
 
 
 def at_one_pace(
-    times: Sequence[float], ratios: Sequence[float | None], paces: Sequence[float | None]
-) -> tuple[float, ...]:  # fmt: skip
-    """Return the times of a night's runs as they would be at one pace of the machine.
+    times: Sequence[float], beside: Sequence[tuple[str, float, float] | None]
+) -> tuple[tuple[float, ...], bool]:  # fmt: skip
+    """Return the times of a night's runs as they would be at one pace of the machine, and whether they are.
 
     Of runs that were made in turns with the same other artifact (see `measurement.Beside`), what the machine did falls on both:
-    each time is its ratio to the other's, at the other's middle time of the night. Times as they are where a run has none.
+    each time is its ratio to the other's, at the other's middle time of the night. Times as they are where not all were.
+
+    Args:
+        beside: of each run which artifact that was, the ratio to it, and its time; None for one that was made alone.
     """
-    known = [pace for pace, ratio in zip(paces, ratios, strict=True) if pace and ratio]
-    if len(known) < max(len(times), 1):
-        return tuple(times)
-    pace = statistics.median(known)
-    return tuple(ratio * pace for ratio in ratios if ratio)
+    told = [each for each in beside if each is not None]
+    if len(told) < max(len(times), 1) or len({which for which, _, _ in told}) > 1:
+        return tuple(times), False
+    pace = statistics.median(ms for _, _, ms in told)
+    return tuple(ratio * pace for _, ratio, _ in told), True
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from edgeship import alternation, nightly_artifacts, nightly_faults, nightly_quality, nightly_questions, nightly_run
+from edgeship import (
+    alternation,
+    deliverable,
+    nightly_artifacts,
+    nightly_faults,
+    nightly_quality,
+    nightly_questions,
+    nightly_run,
+)
 from edgeship.alternation import Figures, Outing, Side
 from edgeship.attempt import Assignment
 from edgeship.deliverable import Deliverable
@@ -198,7 +207,7 @@ class CaseNight:
             limit_s = min(seconds(suite.run_limit), max(self.tonight.until - time.monotonic(), 1.0))
             given = self.tonight.artifacts.assignment(one, data)
             if role != "reference":
-                given = replace(given, beside=self._companion())
+                given = replace(given, beside=self._companion)
             bench = self._measured(given, limit_s)
             bench = nightly_run.tolerated(bench) if suite.bench.shared_machine else bench
             tries = suite.retries - left + 1
@@ -210,9 +219,10 @@ class CaseNight:
                 self._wait_for_better(bench)
         return None
 
+    @cached_property
     def _companion(self) -> Deliverable:
         """Return what every run of tonight is made in turns with: the baseline, else the artifact itself."""
-        return self.tonight.artifacts.assignment(self.old or self.new).deliverable
+        return deliverable.find(str((self.old or self.new).folder))
 
     def _measured(self, given: Assignment, limit_s: float) -> BenchRecord:
         """Return a run.
@@ -274,7 +284,9 @@ class CaseNight:
         one = self.old if side == "old" and self.old is not None else self.new
         metric = nightly_quality.name(self.new.manifest)
         quality = one.quality if nightly_quality.name(one.manifest) == metric else None
-        return alternation.figures(bench, size_bytes=one.size_bytes, quality=quality, metric=metric)
+        return alternation.figures(
+            bench, size_bytes=one.size_bytes, quality=quality, metric=metric, companion=(self.old or self.new).sha256
+        )
 
     def _counted(self) -> bool:
         return any(run.bench is not None and run.bench.conditions.counted for run in self.runs)

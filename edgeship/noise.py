@@ -143,8 +143,9 @@ def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, p
     Raises:
         ValueError: a figure is not one that the metric can have.
     """
-    groups = [night.new + night.old for night in history]
-    groups += [runs for night in trial for runs in (night.new, night.old)]
+    paced = (trial or history)[-1].paced  # of the noise within such nights only such nights tell
+    groups = [night.new + night.old for night in history if night.paced == paced]
+    groups += [runs for night in trial for runs in (night.new, night.old) if night.paced == paced]
     within, freedom = _residuals(groups, metric)
     clip, gain, usual = _bend(within, metric.floor)
     nights = _side_by_side(history, metric, clip)

@@ -13,7 +13,10 @@ TrialDecision = Literal["worse", "better", "mixed", "same", "cannot-tell"]
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One run: of A or B, its figures, and why it may not be believed; `counts` says whether the verdicts are made of it."""
+    """One run: of A or B, its figures, and why it may not be believed; `counts` says whether the verdicts are made of it.
+
+    `latency_ms` is at the pace that the device had in the middle of the trial, `own_ms` what the run took, `ratio` to A beside it.
+    """
 
     side: Literal["a", "b"]
     ordinal: int
@@ -25,6 +28,8 @@ class TrialRun:
     valid: bool
     counts: bool
     reasons: tuple[str, ...] = ()
+    own_ms: float | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)

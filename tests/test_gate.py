@@ -265,3 +265,30 @@ def test_the_promises_in_short(shared: float, heavy: bool) -> None:
 
 def _alarm(verdict: Verdict) -> bool:
     return verdict.decision in ("slower", "faster")
+
+
+@pytest.mark.parametrize("paced", [True, False], ids=["in turns", "alone"])
+def test_a_night_is_judged_by_the_noise_of_its_own_kind(paced: bool) -> None:
+    """Ratios vary by half a percent, times by ten: by the noise of ratios one in seven unchanged times would be an alarm."""
+    alarms = 0
+    for seed in range(100):
+        source = np.random.default_rng(seed)
+        night = [_paced_night(source, paced=True) for _ in range(15)]
+        alarms += judge(night, [_paced_night(source, paced=paced)], final=True).alarm
+    assert alarms <= 3
+
+
+def test_nights_of_two_kinds_are_not_judged_together() -> None:
+    """What two nights in turns and one alone have in common is judged by none of their noises."""
+    source = np.random.default_rng(3)
+    history = [_paced_night(source, paced=True) for _ in range(15)]
+    trial = [_paced_night(source, paced=False), _paced_night(source, paced=False), _paced_night(source, paced=True)]
+    assert judge(history, trial, final=True).nights == 1
+
+
+def _paced_night(source: np.random.Generator, *, paced: bool) -> Night:
+    """Return an unchanged night of four runs of each on a machine whose pace varies from run to run."""
+    own = np.exp(0.005 * source.standard_normal(8))
+    pace = np.exp(0.1 * source.standard_normal() + (0 if paced else 0.1) * source.standard_normal(8))
+    times = (10 * own * pace).tolist()
+    return Night(tuple(times[:4]), tuple(times[4:]), baseline="a", paced=paced)

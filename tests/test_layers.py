@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgeship"
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
-LONGER = {"board.runner": 425}  # pushed to boards as it is, so it cannot be two files
+LONGER = {"board.runner": 432}  # pushed to boards as it is, so it cannot be two files
 
 # Top to ground. Files of one row do not import one another; neither do the plugs of a folder. A folder stands for all
 # files in it that have no line of their own.

@@ -237,7 +237,7 @@ class Record:
     def __init__(self, invoke: Callable[[], None]) -> None:
         self.invoke = invoke
         self.starts, self.all_lengths = array.array("q", bytes(8 * KEPT)), array.array("q", bytes(8 * KEPT))
-        self.turn, self.count, self.every = 0, 0, 1
+        self.turn, self.count, self.every, self.elsewhere_ns = 0, 0, 1, 0
 
     @property
     def lengths(self) -> list[int]:
@@ -246,7 +246,8 @@ class Record:
 
     def last_turn(self) -> int:
         """Return the median of what was timed in one go last."""
-        return int(sorted(self.all_lengths[self.turn : self.count])[(self.count - self.turn) // 2])
+        ordered = sorted(self.all_lengths[self.turn : self.count])
+        return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2
 
     def add(self) -> None:
         """Time inferences for a twentieth of a second, at least one, and do nothing else meanwhile."""
@@ -287,7 +288,7 @@ def repeat(
     """Time `runs` inferences and `least_s`, whichever is longer, until it is `ready`; after `most_s` 8 inferences do."""
     while True:
         record.add()
-        taken, spent_s = record.count * record.every, (clock() - record.starts[0]) / SECOND_NS
+        taken, spent_s = record.count * record.every, (clock() - record.starts[0] - record.elsewhere_ns) / SECOND_NS
         enough = taken >= runs and spent_s >= least_s and ready()
         if enough or (taken >= min(FEWEST, runs) and spent_s >= most_s):
             return
@@ -311,15 +312,22 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
     repeat(warmup, "warm-up", voice, 1, *seconds, ready=lambda: steady(warmup.lengths))
     seconds, every_s = (request["min_seconds"], request["max_seconds"]), request["snapshot_every_s"]
     beside, turns = None, []  # type: Record | None, list[tuple[int, int]]
-    with contextlib.suppress(Refused, OSError):  # what does not run here is left out, and the model is timed alone
-        if request.get("beside") and has_room(watch.seen[0]["available_kib"], request["model"], request["beside"]):
+    # What does not run here is left out, and the model is timed alone.
+    with contextlib.suppress(Refused, OSError, RuntimeError, ValueError, MemoryError):
+        if request.get("beside") and has_room(request["proc"], request["model"], request["beside"]):
             other = Model(runtime, {**request, "model": request["beside"]}, request["batch"])
-            other.set_for_timing(None)
+            try:
+                other.set_for_timing(request["feed"])
+            except Refused:  # it has other inputs
+                other.set_for_timing(None)
+            other.invoke()
             beside = Record(other.invoke)
 
     def look() -> bool:
         if beside:
+            began = clock()
             beside.add()
+            record.elsewhere_ns += clock() - began
             turns.append((record.last_turn(), beside.last_turn()))
         return watch.look(every_s) or bool(beside)
 
@@ -337,9 +345,10 @@ def measure(request: dict[str, Any], runtime: Any, voice: Voice) -> dict[str, An
     }  # fmt: skip
 
 
-def has_room(available_kib: int | None, *paths: str) -> bool:
-    """Say whether models fit into the memory together: each takes a multiple of its file, for its tensors."""
-    return available_kib is None or available_kib > EACH * sum(map(os.path.getsize, paths)) / 1024
+def has_room(proc: str, *paths: str) -> bool:
+    """Say whether models fit into half of the memory together: each takes a multiple of its file, for its tensors."""
+    kib = numbers(proc + "/meminfo").get("MemTotal")
+    return kib is None or kib / 2 > EACH * len(paths) * max(map(os.path.getsize, paths)) / 1024
 
 
 def write_outputs(model: Model, request: dict[str, Any], voice: Voice) -> dict[str, Any]:

@@ -27,7 +27,7 @@ COLUMNS: dict[str, str] = {
     "at": "string", "artifact_sha256": "string", "manifest_sha256": "string", "valid": "bool", "simulated": "bool",
     "latency_ms": "float64", "latency_low_ms": "float64", "latency_high_ms": "float64", "p90_ms": "float64",
     "cv": "float64", "samples": "int32", "memory_mib": "float64", "size_bytes": "int64", "quality": "float64",
-    "hottest_c": "float64", "ratio": "float64", "pace_ms": "float64", "fault": "string", "fault_message": "string", "fault_exit_code": "int32", "fault_tries": "int32",
+    "hottest_c": "float64", "beside": "string", "ratio": "float64", "pace_ms": "float64", "fault": "string", "fault_message": "string", "fault_exit_code": "int32", "fault_tries": "int32",
 }  # fmt: skip
 _LISTS = ("samples_ms", "starts_ms", "warmup_ms")
 

@@ -97,6 +97,16 @@ def _keep_run(connection: Connection, run: Run, case_id: int, manifests: Mapping
     return True
 
 
+def _beside(bench: BenchRecord) -> dict[str, Any]:
+    """Return what a run tells of the artifact that it was made in turns with, by the start of its sha256."""
+    if bench.beside is None:
+        return {}
+    return {
+        "beside": bench.beside.artifact_sha256[:12], "ratio": _number(bench.beside.ratio),
+        "pace_ms": _number(bench.beside.ms),
+    }  # fmt: skip
+
+
 def _figures(run: Run) -> dict[str, Any]:
     """Return the figures that queries read, those that a run has: of a manifest the size, and what quality it told."""
     manifest = run.manifest or {}
@@ -110,8 +120,7 @@ def _figures(run: Run) -> dict[str, Any]:
     return {
         "valid": bench.valid, "simulated": bench.simulated,
         "latency_ms": _number(bench.typical_ms),
-        "ratio": None if bench.beside is None else _number(bench.beside.ratio),
-        "pace_ms": None if bench.beside is None else _number(bench.beside.ms),
+        **_beside(bench),
         "latency_low_ms": _number(low), "latency_high_ms": _number(high),
         "p90_ms": _number(latency.p90), "cv": _number(latency.cv), "samples": latency.runs,
         "memory_mib": None if bench.memory is None else _number(bench.memory.peak_rss_mib),

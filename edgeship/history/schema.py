@@ -100,7 +100,8 @@ runs = Table(
     Column("size_bytes", BigInteger),
     Column("quality", Double),
     Column("hottest_c", Double),
-    Column("ratio", Double),  # to the artifact that ran in turns with it, whose time was `pace_ms`
+    Column("beside", Words),  # what ran in turns with it: the first 12 digits of its sha256
+    Column("ratio", Double),  # to that, whose time was `pace_ms`
     Column("pace_ms", Double),
     # All that the nights of a case are read from, in their order: rows themselves lie far apart, a night's cases between.
     Index(
@@ -117,6 +118,7 @@ runs = Table(
         "memory_mib",
         "size_bytes",
         "quality",
+        "beside",
         "ratio",
         "pace_ms",
     ),

@@ -25,7 +25,7 @@ _Eras = Mapping[int, Sequence[tuple[float, str]]]
 
 
 _Values = dict[str, list[float]]  # by role
-_Beside = dict[str, list[tuple[float | None, float | None]]]
+_Beside = dict[str, list[tuple[str, float, float] | None]]
 
 
 @dataclass
@@ -37,6 +37,7 @@ class _Figures:
     runs: int = 0
     faults: int = 0
     invalid: int = 0
+    paced: bool = False  # of the times
 
 
 def nights(
@@ -59,7 +60,7 @@ def nights(
             decision, effect = verdicts.get((number, night, metric), (None, None))
             found[number, metric].append(
                 CaseNight(
-                    night, suite, began, Night(new, old, reference, era, old_sha256), new_sha256, old_sha256, its.runs,
+                    night, suite, began, Night(new, old, reference, era, old_sha256, its.paced and metric == "latency"), new_sha256, old_sha256, its.runs,
                     its.faults, its.invalid, decision, effect, wrong,
                 )
             )  # fmt: skip
@@ -100,8 +101,8 @@ def _runs(case_ids: Collection[int], metrics: Sequence[str], chosen: Subquery | 
     order = (run.c.case_id, run.c.night_id, run.c.at_s, run.c.ordinal)
     values = (run.c[COLUMN[metric]] for metric in metrics)
     columns = (
-        run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, run.c.ratio,
-        run.c.pace_ms, *values,
+        run.c.case_id, run.c.night_id, run.c.role, run.c.valid, run.c.fault, run.c.artifact_sha256, run.c.beside,
+        run.c.ratio, run.c.pace_ms, *values,
     )  # fmt: skip
     asked = select(*columns).order_by(*order)
     if chosen is None:
@@ -116,7 +117,7 @@ def _figures(connection: Connection, asked: Select[Any], metrics: Sequence[str])
     for key, rows in groupby(_stream(connection, asked), key=itemgetter(0, 1)):
         its = found[key] = _Figures(tuple(_no_values() for _ in metrics))
         beside: _Beside = {"new": [], "old": [], "reference": []}
-        for _, _, role, valid, fault, artifact, ratio, pace_ms, *told in rows:
+        for _, _, role, valid, fault, artifact, which, ratio, pace_ms, *told in rows:
             its.runs += 1
             its.faults += fault is not None
             its.invalid += valid is False
@@ -127,18 +128,18 @@ def _figures(connection: Connection, asked: Select[Any], metrics: Sequence[str])
                     if value is not None:
                         values[role].append(float(value))
                 if timed is not None and told[timed] is not None:
-                    beside[role].append((ratio, pace_ms))
+                    beside[role].append(None if which is None else (which, ratio, pace_ms))
         if timed is not None:
-            _at_one_pace(its.values[timed], beside)
+            its.paced = _at_one_pace(its.values[timed], beside)
     return found
 
 
-def _at_one_pace(values: _Values, beside: _Beside) -> None:
-    """Put the times of both roles at the pace that the machine had that night."""
-    ratios, paces = zip(*beside["new"], *beside["old"], strict=True) if beside["new"] or beside["old"] else ((), ())
-    times = at_one_pace([*values["new"], *values["old"]], ratios, paces)
+def _at_one_pace(values: _Values, beside: _Beside) -> bool:
+    """Put the times of both roles at the pace that the machine had that night, and say whether that can be."""
+    times, paced = at_one_pace([*values["new"], *values["old"]], [*beside["new"], *beside["old"]])
     count = len(values["new"])
     values["new"], values["old"] = list(times[:count]), list(times[count:])
+    return paced
 
 
 def _no_values() -> _Values:

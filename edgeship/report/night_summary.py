@@ -222,8 +222,11 @@ def _medians(runs: Iterable[Run], metric: str, *, limit: bool) -> tuple[float | 
     values = [number for _, number in told]
     if metric == "latency" and not limit:
         beside = [run.bench.beside if run.bench else None for run, _ in told]
-        ratios, paces = ([None if one is None else getattr(one, key) for one in beside] for key in ("ratio", "ms"))
-        values = list(at_one_pace(values, ratios, paces))
+        values = list(
+            at_one_pace(values, [None if one is None else (one.artifact_sha256, one.ratio, one.ms) for one in beside])[
+                0
+            ]
+        )
     by_role: dict[Role, list[float]] = {"new": [], "old": []}
     for (run, _), number in zip(told, values, strict=True):
         by_role[run.role].append(number)

@@ -109,10 +109,10 @@ def measure(session: Session, ready: Ready, trial: Trial, *, on_progress: OnProg
         **common, "action": "measure", "runs": wanted.runs, "min_seconds": wanted.min_seconds,
         "max_seconds": wanted.max_seconds, "warmup_seconds": wanted.warmup_seconds,
         "warmup_max_seconds": max(20.0, 4 * wanted.warmup_seconds), "feed": feed, "outputs": None if apart else outputs,
-        "snapshot_every_s": SNAPSHOT_EVERY_S, "sys": "/sys", "proc": "/proc",
-        "beside": None if ready.delegate else trial.beside,  # two models on one chip push each other out of its memory
+        "snapshot_every_s": SNAPSHOT_EVERY_S, "sys": "/sys", "proc": "/proc", "beside": trial.beside,
     }  # fmt: skip
-    timeout_s = SETUP_S + trial.slower * wanted.max_seconds + EXAMPLE_S * trial.feed.count
+    measuring_s = wanted.max_seconds * (2 if trial.beside else 1)
+    timeout_s = SETUP_S + trial.slower * measuring_s + EXAMPLE_S * trial.feed.count
     try:
         answer, runtime = _ask(session, ready, RUNNER, order, timeout_s, on_progress)
     except DeviceFault as fault:

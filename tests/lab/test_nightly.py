@@ -117,6 +117,10 @@ def _check_whole(night: NightRecord) -> None:
         assert told == {"size", "quality"} | budget, case.name
     assert {one.case.device for one in night.runs} == set(DEVICES)
     assert all(one.bench is not None and not one.bench.golden.failed for one in night.runs)
+    in_turns = {
+        (one.case.device, one.role) for one in night.runs if one.bench is not None and one.bench.beside is not None
+    }
+    assert in_turns == {("pi", "new")}, "not the reference, not a tool that times one model, not a board without noise"
 
 
 def _nights(database: Path) -> list[NightRecord]:

@@ -6,11 +6,12 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-_FIGURES = ("latency_ms", "memory_mib", "size_bytes", "quality", "ratio", "pace_ms")
+_FIGURES = ("latency_ms", "memory_mib", "size_bytes", "quality", "beside", "ratio", "pace_ms")
 
 
 def upgrade() -> None:
-    """Add the two columns, which no run of before has, and the index that has them too."""
+    """Add the three columns, which no run of before has, and the index that has them too."""
+    op.add_column("runs", sa.Column("beside", sa.String))
     op.add_column("runs", sa.Column("ratio", sa.Double))
     op.add_column("runs", sa.Column("pace_ms", sa.Double))
     op.drop_index("runs_of_case", "runs")
