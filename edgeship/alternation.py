@@ -142,18 +142,18 @@ def tonight(question: Question, made: Sequence[Outing], reference: Sequence[Figu
     """Return the night of one metric that so many runs make."""
     name = question.metric.name
     told = [(outing.side, outing.figures) for outing in made if outing.figures and name in outing.figures]
-    values, paced = levelled([figures for _, figures in told], name)
+    values, paces = levelled([figures for _, figures in told], name)
     sided = [(side, value) for (side, _), value in zip(told, values, strict=True)]
     new, old = (tuple(value for side, value in sided if side == which) for which in ("new", "old"))
     beside = tuple(run[name] for run in reference if name in run)
-    return Night(new, old, beside, question.era, question.baseline if old else None, paced)
+    return Night(new, old, beside, question.era, question.baseline if old else None, paces)
 
 
-def levelled(made: Sequence[Figures], name: str) -> tuple[tuple[float, ...], bool]:
-    """Return a metric of runs that all have it: times at the pace that the machine had in the middle of them, where they can be."""
+def levelled(made: Sequence[Figures], name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return a metric of runs that all have it, times at the pace that the machine had in the middle of them; and their paces."""
     values = tuple(figures[name] for figures in made)
     if name != "latency":
-        return values, False
+        return values, ()
     return at_one_pace(values, [("", figures[RATIO], figures[PACE]) if RATIO in figures else None for figures in made])
 
 

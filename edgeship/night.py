@@ -18,7 +18,7 @@ class Night:
         reference: runs of the fixed reference workload, before each model or each run; the same metric of it.
         era: nights of one era are on one level; a new one begins where a change was accepted. Noise is learned from all.
         baseline: which artifact `old` was. Only nights that share it are held together by it; None: not known.
-        paced: its times are at one pace (`at_one_pace`): runs vary much less within such a night than within another.
+        paces: where its times are at one pace (`at_one_pace`), what each run took of the artifact that it was in turns with.
     """
 
     new: tuple[float, ...] = ()
@@ -26,25 +26,31 @@ class Night:
     reference: tuple[float, ...] = ()
     era: str = ""
     baseline: str | None = None
-    paced: bool = False
+    paces: tuple[float, ...] = ()
+
+    @property
+    def paced(self) -> bool:
+        """Say whether its times are at one pace: runs vary much less within such a night than within another."""
+        return bool(self.paces)
 
 
 def at_one_pace(
     times: Sequence[float], beside: Sequence[tuple[str, float, float] | None]
-) -> tuple[tuple[float, ...], bool]:  # fmt: skip
-    """Return the times of a night's runs as they would be at one pace of the machine, and whether they are.
+) -> tuple[tuple[float, ...], tuple[float, ...]]:  # fmt: skip
+    """Return the times of a night's runs as they would be at one pace of the machine, and what their paces were.
 
     Of runs that were made in turns with the same other artifact (see `measurement.Beside`), what the machine did falls on both:
-    each time is its ratio to the other's, at the other's middle time of the night. Times as they are where not all were.
+    each time is its ratio to the other's, at the other's middle time of the night. Times as they are, and no paces, where not all were.
 
     Args:
         beside: of each run which artifact that was, the ratio to it, and its time; None for one that was made alone.
     """
     told = [each for each in beside if each is not None]
     if len(told) < max(len(times), 1) or len({which for which, _, _ in told}) > 1:
-        return tuple(times), False
-    pace = statistics.median(ms for _, _, ms in told)
-    return tuple(ratio * pace for _, ratio, _ in told), True
+        return tuple(times), ()
+    paces = tuple(ms for _, _, ms in told)
+    pace = statistics.median(paces) if paces else 0.0
+    return tuple(ratio * pace for _, ratio, _ in told), paces
 
 
 @dataclass(frozen=True)

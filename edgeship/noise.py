@@ -156,6 +156,8 @@ def estimate(history: Sequence[Night], trial: Sequence[Night], metric: Metric, p
     between = between * math.sqrt(between.size / between_freedom) if between_freedom else np.zeros(0)
     parts = _Parts(within, freedom, between, float(between_freedom), nights.counts)
     within_sd, between_sd, location_variance = _components(parts, gain, metric.floor, prior)
+    # A machine whose pace moves so much within minutes moves as much from night to night, whatever few nights have shown.
+    between_sd = max(between_sd, _rms(_residuals([night.paces for night in (*history, *trial)], metric)[0]))
     level, level_sd, reference_level = _level(
         nights, (trial or history)[-1].era, slope, between_sd**2, location_variance, clip
     )

@@ -37,7 +37,7 @@ class _Figures:
     runs: int = 0
     faults: int = 0
     invalid: int = 0
-    paced: bool = False  # of the times
+    paces: tuple[float, ...] = ()
 
 
 def nights(
@@ -60,7 +60,7 @@ def nights(
             decision, effect = verdicts.get((number, night, metric), (None, None))
             found[number, metric].append(
                 CaseNight(
-                    night, suite, began, Night(new, old, reference, era, old_sha256, its.paced and metric == "latency"), new_sha256, old_sha256, its.runs,
+                    night, suite, began, Night(new, old, reference, era, old_sha256, its.paces if metric == "latency" else ()), new_sha256, old_sha256, its.runs,
                     its.faults, its.invalid, decision, effect, wrong,
                 )
             )  # fmt: skip
@@ -130,16 +130,16 @@ def _figures(connection: Connection, asked: Select[Any], metrics: Sequence[str])
                 if timed is not None and told[timed] is not None:
                     beside[role].append(None if which is None else (which, ratio, pace_ms))
         if timed is not None:
-            its.paced = _at_one_pace(its.values[timed], beside)
+            its.paces = _at_one_pace(its.values[timed], beside)
     return found
 
 
-def _at_one_pace(values: _Values, beside: _Beside) -> bool:
-    """Put the times of both roles at the pace that the machine had that night, and say whether that can be."""
-    times, paced = at_one_pace([*values["new"], *values["old"]], [*beside["new"], *beside["old"]])
+def _at_one_pace(values: _Values, beside: _Beside) -> tuple[float, ...]:
+    """Put the times of both roles at the pace that the machine had that night; return the paces of its runs."""
+    times, paces = at_one_pace([*values["new"], *values["old"]], [*beside["new"], *beside["old"]])
     count = len(values["new"])
     values["new"], values["old"] = list(times[:count]), list(times[count:])
-    return paced
+    return paces
 
 
 def _no_values() -> _Values:
