@@ -52,18 +52,18 @@ def small(tmp_path: Path) -> Path:
 def test_a_much_slower_artifact_is_exit_7(run: CommandLine, small: Path, tmp_path: Path) -> None:
     """Many times the work: worse by time and by size, and only by what the user asks for."""
     large = heavy().write(tmp_path / "large.tflite")
-    answer = run("compare", small, large, "--device", "board-1", "--repeats", "2", "--json", *QUICK)
+    answer = run("compare", small, large, "--device", "board-1", "--repeats", "4", "--json", *QUICK)
     assert answer.code == 7, answer.stderr
     told = answer.table
     assert (told["decision"], told["passed"], told["whole"]) == ("worse", False, True)
     verdicts = {one["metric"]: one for one in told["verdicts"]}
     assert verdicts["latency"]["decision"] == verdicts["size"]["decision"] == "slower"
-    assert [one["side"] for one in told["runs"]] == ["a", "b", "b", "a"]
+    assert [one["side"] for one in told["runs"]] == ["a", "b", "b", "a"] * 2
     assert told["b"]["latency_ms"] > 1.5 * told["a"]["latency_ms"]
-    assert told["a"]["runs"] == told["b"]["runs"] == 2
+    assert told["a"]["runs"] == told["b"]["runs"] == 4
     effect, middle = verdicts["latency"]["effect"], told["b"]["latency_ms"] / told["a"]["latency_ms"] - 1
     assert effect == pytest.approx(middle, rel=0.1), "the table's times are those that the verdict is made of"
-    shown = run("compare", large, small, "--device", "board-1", "--repeats", "2", "--gate", "latency", *QUICK)
+    shown = run("compare", large, small, "--device", "board-1", "--repeats", "4", "--gate", "latency", *QUICK)
     assert shown.code == 0 and "B IS BETTER" in shown.stdout
 
 
