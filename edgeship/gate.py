@@ -11,6 +11,11 @@ lets one expect, tonight or over the trial, the device may have drifted: then th
 without what these show of the device (an intersection-union test: Berger 1982, doi:10.1080/00401706.1982.10487790), and
 where they lie off by far, only that one counts (`chance.shifted`). Without old runs, always both.
 
+*Pace.* Runs that were made in turns with the same other artifact come at one pace (`night.at_one_pace`): what neighbours on a host
+do falls on both. Bulej et al. 2020 (doi:10.1145/3358960.3379132) run both side by side for it, which needs cores to spare and lets
+them disturb each other; turns need neither. Within such nights runs vary less, so the noise is learned from nights of tonight's
+kind; between nights the machine is believed to move at least as its pace does within them.
+
 *Noise.* Not assumed normal, nor equal for devices: residuals of the history are drawn again through the whole estimate
 (`chance.by_chance`), so heavy tails, two modes and the uncertainty of a short history are in the p-value.
 

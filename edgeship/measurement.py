@@ -72,7 +72,8 @@ class Samples:
 class Beside:
     """Another artifact that ran in turns with the one measured, a twentieth of a second each, in the same process.
 
-    What the machine does meanwhile falls on both, so that `ratio` is known far better than either time.
+    What the machine does meanwhile falls on both, so that `ratio` is known far better than either time (after Bulej et al. 2020,
+    "Duet Benchmarking", doi:10.1145/3358960.3379132, who run both at once).
 
     Attributes:
         ratio: the median over turns of the median of a turn over that of the other's turn next to it.
