@@ -102,9 +102,9 @@ class CommandLine:
 
     def start(self, *arguments: str | Path, file_limit_bytes: int | None = None) -> subprocess.Popen[str]:
         """Start a command line, which may be kept from writing any file larger than a limit."""
-        limited = None if file_limit_bytes is None else partial(_limit_files, file_limit_bytes)
+        prepared = partial(_as_from_a_terminal, file_limit_bytes)
         return subprocess.Popen(
-            [sys.executable, "-m", "edgeship.cli", *map(str, arguments)], preexec_fn=limited,
+            [sys.executable, "-m", "edgeship.cli", *map(str, arguments)], preexec_fn=prepared,
             cwd=self.cwd, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -123,8 +123,11 @@ class CommandLine:
         return process.returncode
 
 
-def _limit_files(size_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+def _as_from_a_terminal(file_limit_bytes: int | None) -> None:
+    """Let Ctrl-C reach the program, which it does not where the tests themselves run in the background of a script."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if file_limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
 
 
 def finish(process: subprocess.Popen[str]) -> Answer:
