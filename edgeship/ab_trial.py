@@ -231,8 +231,7 @@ def _record(
         simulated=any(bench.simulated for bench in benches), decision=decision, passed=decision not in ("worse", "mixed"),
         a=_contestant(trial, "old", times), b=_contestant(trial, "new", times), verdicts=verdicts, gates=gates,
         runs=tuple(_run(number, *made, times.get(number)) for number, made in enumerate(trial.made)),
-        reference_ms=around, whole=whole,
-        seconds=seconds, doubts=(*said, *doubts),
+        reference_ms=around, whole=whole, seconds=seconds, doubts=(*said, *doubts),
     )  # fmt: skip
 
 
@@ -251,10 +250,11 @@ def _at_one_pace(trial: _Trial) -> dict[int, float]:
 
 def _contestant(trial: _Trial, side: Side, times: Mapping[int, float]) -> Contestant:
     given = trial.sides[side]
-    mine = [number for number, (which, _, counts) in enumerate(trial.made) if which == side and counts]
-    runs = [{**alternation.figures(trial.made[number][1])} for number in mine]
-    for number, run in zip(mine, runs, strict=True):
-        run.update({"latency": times[number]} if number in times else {})
+    runs = [
+        {**alternation.figures(bench), **({"latency": times[number]} if number in times else {})}
+        for number, (which, bench, counts) in enumerate(trial.made)
+        if which == side and counts
+    ]
     middle = {
         name: statistics.median(told) if (told := [run[name] for run in runs if name in run]) else None
         for name in alternation.METRICS

@@ -23,10 +23,8 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (LATENCY, MEM
 COUNTED_MEMORY = replace(MEMORY, runs_first=1, runs_most=2)
 COUNTED_MEMORY_PRIOR = Prior(spread=0.005, nights=5)
 LOST_MOST = 2
-RATIO, PACE = (
-    "ratio",
-    "pace_ms",
-)  # figures that are no metrics: of a run to what ran in turns with it, and the time of that
+# Figures that are no metrics: of a run to what ran in turns with it, and the time of that.
+RATIO, PACE = "ratio", "pace_ms"
 _ROUND: tuple[Side, ...] = ("old", "new", "new", "old")
 _MIRRORED: Mapping[Side, Side] = {"old": "new", "new": "old"}
 

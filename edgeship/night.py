@@ -49,7 +49,7 @@ def at_one_pace(
     if len(told) < max(len(times), 1) or len({which for which, _, _ in told}) > 1:
         return tuple(times), ()
     paces = tuple(ms for _, _, ms in told)
-    pace = statistics.median(paces) if paces else 0.0
+    pace = statistics.median(paces)
     return tuple(ratio * pace for _, ratio, _ in told), paces
 
 

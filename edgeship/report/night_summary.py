@@ -219,14 +219,11 @@ def _medians(runs: Iterable[Run], metric: str, *, limit: bool) -> tuple[float | 
     """Return what the new and the old artifact's runs tell in the middle: times at one pace, as verdicts but those on limits see them."""
     chosen = [run for run in runs if run.role != "reference" and (run.bench is None or run.bench.valid)]
     told = [(run, number) for run in chosen if (number := figure(run, metric)) is not None]
-    values = [number for _, number in told]
+    values = tuple(number for _, number in told)
     if metric == "latency" and not limit:
-        beside = [run.bench.beside if run.bench else None for run, _ in told]
-        values = list(
-            at_one_pace(values, [None if one is None else (one.artifact_sha256, one.ratio, one.ms) for one in beside])[
-                0
-            ]
-        )
+        turns = [run.bench.beside if run.bench else None for run, _ in told]
+        beside = [None if one is None else (one.artifact_sha256, one.ratio, one.ms) for one in turns]
+        values, _ = at_one_pace(values, beside)
     by_role: dict[Role, list[float]] = {"new": [], "old": []}
     for (run, _), number in zip(told, values, strict=True):
         by_role[run.role].append(number)
